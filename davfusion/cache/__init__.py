@@ -1,0 +1,1 @@
+"""What stands between the DAV side and a store, on the local disk."""

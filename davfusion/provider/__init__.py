@@ -1,0 +1,1 @@
+"""WebDAV over one Store: translates requests to Store calls and errors back."""

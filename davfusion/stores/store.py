@@ -1,0 +1,326 @@
+"""The Store contract: what every store and every layer around a store offers.
+
+A store needs only the methods its service can do; the rest is derived here. The conformance
+suite in tests/ is this contract as code.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, NotRequired, Protocol, Self, TypedDict, cast
+
+from davfusion.stores import paths
+from davfusion.stores.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    DateParseError,
+    InterruptedException,
+    InvalidPathValueError,
+    NoSuchFilesytemObjectError,
+    PartialFailureError,
+    StoreAccessError,
+    StoreAutorizationError,
+    StoreSpaceLimitError,
+    TransientStoreError,
+)
+
+__all__ = [
+    "ABSENT",
+    "COPY_BUFFER",
+    "AlreadyExistsError",
+    "ConflictError",
+    "DateParseError",
+    "Features",
+    "InterruptEvent",
+    "InterruptedException",
+    "InvalidPathValueError",
+    "Metadata",
+    "NoSuchFilesytemObjectError",
+    "PartialFailureError",
+    "ReadableStream",
+    "SourceStream",
+    "Store",
+    "StoreAccessError",
+    "StoreAutorizationError",
+    "StoreSpaceLimitError",
+    "TransientStoreError",
+    "require_absent_or_file",
+    "seekable",
+]
+
+ABSENT: Final = ""
+"""As `if_etag`: write only if nothing is stored under that path."""
+
+
+class Metadata(TypedDict):
+    """What is known of a file or directory without reading it."""
+
+    modified: float
+    """UTC seconds since the epoch."""
+    bytes: int
+    """Size; 0 for a directory."""
+    is_dir: bool
+    etag: NotRequired[str]
+    """Strong and unquoted; differs whenever the content differs."""
+    content_type: NotRequired[str]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a store's service can do by itself: data to decide by, instead of the store's type."""
+
+    server_side_copy: bool = False
+    server_side_move: bool = False
+    atomic_replace: bool = False
+    conditional_write: bool = False
+    """The service refuses a stale `if_etag`; False: compared just before the write."""
+    ranged_read: bool = False
+    change_feed: bool = False
+    case_insensitive_names: bool = False
+    hash_kinds: frozenset[str] = frozenset()
+    """Digests of the content that the service gives or checks: `md5`, `sha256`, ..."""
+    largest_object: int | None = None
+    """Bytes; None: no limit known."""
+    cheap_metadata: bool = False
+    """A stat costs no more than looking it up in a cache would."""
+    one_process: bool = False
+    """What is stored is visible in this process alone."""
+
+
+class InterruptEvent(Protocol):
+    """threading.Event, multiprocessing.Event or their like."""
+
+    def is_set(self) -> bool: ...
+
+
+class ReadableStream(Protocol):
+    """What open_read returns: read until b"", then close (or use it in a `with`)."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
+class SourceStream(Protocol):
+    """What store_fileobject reads; one that can also seek is rewound for a retry."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class Store:
+    """Files and directories behind one service.
+
+    Every method checks its paths first (paths.check_path) and raises InvalidPathValueError before
+    any I/O. All methods may be called from several threads. Errors are those of stores.errors.
+    """
+
+    @property
+    def features(self) -> Features:
+        """What this store's service can do."""
+        return Features()
+
+    def get_metadata(self, path: str) -> Metadata:
+        """Metadata of a file or directory; the root always exists.
+
+        Raises NoSuchFilesytemObjectError.
+        """
+        raise _unsupported(self, "get_metadata")
+
+    def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
+        """Name -> metadata of every child, in as few calls as the service allows.
+
+        Raises NoSuchFilesytemObjectError, also when `directory` is a file.
+        """
+        raise _unsupported(self, "get_directory_metadata")
+
+    def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
+        """(path, metadata) of everything below `directory`, each directory before its members."""
+        for child, metadata in self.get_directory_metadata(directory).items():
+            path = paths.join(directory, child)
+            yield path, metadata
+            if metadata["is_dir"]:
+                yield from self.walk_metadata(path)
+
+    def get_directory_listing(self, directory: str) -> list[str]:
+        """Absolute paths of the children, never `directory` itself."""
+        return [paths.join(directory, name) for name in self.get_directory_metadata(directory)]
+
+    def open_read(
+        self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+    ) -> ReadableStream:
+        """A stream of `length` bytes (None: all the rest) from byte `offset`.
+
+        It ends early where the file ends. With `etag`, raises ConflictError if the stored
+        content is no longer that version. Raises NoSuchFilesytemObjectError, also for a
+        directory.
+        """
+        raise _unsupported(self, "open_read")
+
+    def get_file(self, path: str) -> bytes:
+        """All the bytes; meant for small files."""
+        with self.open_read(path) as stream:
+            return stream.read()
+
+    def store_fileobject(  # noqa: PLR0913 - the public contract
+        self,
+        fileobject: SourceStream,
+        path: str,
+        interrupt_event: InterruptEvent | None = None,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        """Store all that `fileobject` still holds as the file `path`, and return its metadata.
+
+        A reader sees the old bytes or the new ones. With `if_etag`, the write is done only over
+        that version (ABSENT: only where nothing is), else ConflictError. Missing parent
+        directories are made. Raises AlreadyExistsError where `path` is a directory,
+        InterruptedException when `interrupt_event` gets set, StoreSpaceLimitError (status 413)
+        for a file larger than get_max_filesize(); then nothing has been stored. An exception
+        from `fileobject.read` passes through, and nothing has been stored either.
+        """
+        raise _unsupported(self, "store_fileobject")
+
+    def store_file(
+        self,
+        path_to_file: str,
+        dest_dir: str = paths.ROOT,
+        remote_file_name: str | None = None,
+        interrupt_event: InterruptEvent | None = None,
+    ) -> Metadata:
+        """Store a file of the local disk in `dest_dir`, under its own name if no other is given."""
+        source = Path(path_to_file)
+        target = paths.join(dest_dir, remote_file_name or source.name)
+        with source.open("rb") as fileobject:
+            return self.store_fileobject(fileobject, target, interrupt_event)
+
+    def delete(self, path: str, is_dir: bool = False) -> None:
+        """Remove a file, or with `is_dir` a directory and all below it; missing is no error.
+
+        Raises PartialFailureError when parts of a directory could not be removed.
+        """
+        raise _unsupported(self, "delete")
+
+    def delete_many(self, files: Iterable[str]) -> None:
+        """Remove many files, batched where the service can; missing is no error.
+
+        Goes on past failures and then raises PartialFailureError.
+        """
+        failures: dict[str, StoreAccessError] = {}
+        for path in files:
+            try:
+                self.delete(path)
+            except StoreAccessError as error:
+                failures[path] = error
+        if failures:
+            raise PartialFailureError(f"{len(failures)} files not deleted", failures=failures)
+
+    def create_directory(self, directory: str) -> None:
+        """Make an empty directory and its missing parents.
+
+        Raises AlreadyExistsError if a file or directory of that name exists.
+        """
+        raise _unsupported(self, "create_directory")
+
+    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+        """Copy a file or a directory with all below it; what was at the destination is replaced.
+
+        The destination is removed only after the new content stands. A directory copy goes on
+        past failures and then raises PartialFailureError, keyed by source path.
+        """
+        raise _unsupported(self, "duplicate")
+
+    def move(self, path_to_src: str, path_to_dest: str) -> None:
+        """As duplicate, and the source is gone; what failed to move stays at the source."""
+        is_dir = self.is_dir(path_to_src)
+        self.duplicate(path_to_src, path_to_dest)
+        self.delete(path_to_src, is_dir)
+
+    def exists(self, path: str) -> bool:
+        """Whether a file or directory is stored there."""
+        try:
+            self.get_metadata(path)
+        except NoSuchFilesytemObjectError:
+            return False
+        return True
+
+    def is_dir(self, path: str) -> bool:
+        """Whether `path` is a directory; raises NoSuchFilesytemObjectError if it is nothing."""
+        return self.get_metadata(path)["is_dir"]
+
+    def get_bytes(self, path: str) -> int:
+        """Size in bytes; 0 for a directory."""
+        return self.get_metadata(path)["bytes"]
+
+    def get_modified(self, path: str) -> float:
+        """UTC seconds since the epoch."""
+        return self.get_metadata(path)["modified"]
+
+    def get_free_space(self) -> int | None:
+        """Bytes; None where the service has no such notion. The same for the next two."""
+        return None
+
+    def get_used_space(self) -> int | None:
+        """Bytes in use."""
+        return None
+
+    def get_overall_space(self) -> int | None:
+        """Bytes in use and free."""
+        return None
+
+    def get_max_filesize(self) -> int | None:
+        """The largest file in bytes; None: no limit known."""
+        return self.features.largest_object
+
+    def get_name(self) -> str:
+        """A short name for people and logs; never a secret."""
+        return type(self).__name__
+
+    def account_info(self) -> str:
+        """Whose account this is, for people."""
+        return self.get_name()
+
+    def get_logging_handler(self) -> logging.Logger:
+        """The logger this store writes to."""
+        return logging.getLogger(type(self).__module__)
+
+    def reconnect(self) -> None:
+        """Drop connections and make new ones on the next call."""
+
+    def flush(self) -> None:
+        """Return when everything stored so far has reached the service."""
+
+
+def _unsupported(store: Store, method: str) -> StoreAccessError:
+    return StoreAccessError(f"{store.get_name()} has no {method}", 501)
+
+
+def seekable(fileobject: SourceStream) -> BinaryIO | None:
+    """`fileobject` as a file that can be rewound, or None if it cannot."""
+    can_seek = getattr(fileobject, "seekable", None)
+    return cast("BinaryIO", fileobject) if can_seek is not None and can_seek() else None
+
+
+def require_absent_or_file(store: Store, path: str) -> Metadata | None:
+    """Metadata of the file at `path`, None for nothing; AlreadyExistsError for a directory."""
+    try:
+        metadata = store.get_metadata(path)
+    except NoSuchFilesytemObjectError:
+        return None
+    if metadata["is_dir"]:
+        raise AlreadyExistsError(f"{path} is a directory")
+    return metadata
+
+
+COPY_BUFFER: Final = 256 * 1024
+"""Bytes read at a time; larger ones gain nothing, 8 KiB halves the speed."""

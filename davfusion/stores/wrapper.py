@@ -1,0 +1,121 @@
+"""StoreWrapper: the layer that changes nothing, from which every other layer starts."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import ParamSpec, TypeVar
+
+from davfusion.stores import paths
+from davfusion.stores.store import (
+    Features,
+    InterruptEvent,
+    Metadata,
+    ReadableStream,
+    SourceStream,
+    Store,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StoreWrapper(Store):
+    """A Store that passes every call to the Store it wraps.
+
+    A layer that treats all calls alike overrides `_call`; one that treats some of them its own
+    way overrides those methods.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Every method that may reach the service goes through here."""
+        return method(*args, **kwargs)
+
+    @property
+    def features(self) -> Features:
+        return self._store.features
+
+    def get_metadata(self, path: str) -> Metadata:
+        return self._call(self._store.get_metadata, paths.check_path(path))
+
+    def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
+        return self._call(self._store.get_directory_metadata, paths.check_path(directory))
+
+    def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
+        return self._call(self._store.walk_metadata, paths.check_path(directory))
+
+    def get_directory_listing(self, directory: str) -> list[str]:
+        return self._call(self._store.get_directory_listing, paths.check_path(directory))
+
+    def open_read(
+        self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+    ) -> ReadableStream:
+        return self._call(self._store.open_read, paths.check_path(path), offset, length, etag)
+
+    def get_file(self, path: str) -> bytes:
+        return self._call(self._store.get_file, paths.check_path(path))
+
+    def store_fileobject(  # noqa: PLR0913 - the public contract
+        self,
+        fileobject: SourceStream,
+        path: str,
+        interrupt_event: InterruptEvent | None = None,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        return self._call(
+            self._store.store_fileobject,
+            fileobject,
+            paths.check_path(path),
+            interrupt_event,
+            if_etag=if_etag,
+            modified=modified,
+            content_type=content_type,
+        )
+
+    def delete(self, path: str, is_dir: bool = False) -> None:
+        self._call(self._store.delete, paths.check_path(path), is_dir)
+
+    def delete_many(self, files: Iterable[str]) -> None:
+        self._call(self._store.delete_many, [paths.check_path(path) for path in files])
+
+    def create_directory(self, directory: str) -> None:
+        self._call(self._store.create_directory, paths.check_path(directory))
+
+    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+        paths.check_path(path_to_dest)
+        self._call(self._store.duplicate, paths.check_path(path_to_src), path_to_dest)
+
+    def move(self, path_to_src: str, path_to_dest: str) -> None:
+        paths.check_path(path_to_dest)
+        self._call(self._store.move, paths.check_path(path_to_src), path_to_dest)
+
+    def get_free_space(self) -> int | None:
+        return self._call(self._store.get_free_space)
+
+    def get_used_space(self) -> int | None:
+        return self._call(self._store.get_used_space)
+
+    def get_overall_space(self) -> int | None:
+        return self._call(self._store.get_overall_space)
+
+    def get_max_filesize(self) -> int | None:
+        return self._store.get_max_filesize()
+
+    def get_name(self) -> str:
+        return self._store.get_name()
+
+    def account_info(self) -> str:
+        return self._call(self._store.account_info)
+
+    def get_logging_handler(self) -> logging.Logger:
+        return self._store.get_logging_handler()
+
+    def reconnect(self) -> None:
+        self._store.reconnect()
+
+    def flush(self) -> None:
+        self._call(self._store.flush)
