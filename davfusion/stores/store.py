@@ -294,6 +294,13 @@ class Store:
         """The logger this store writes to."""
         return logging.getLogger(type(self).__module__)
 
+    def check_access(self) -> None:
+        """Return if the service answers these credentials; called once before serving.
+
+        Raises an error that names the cause and the cure: wrong credentials, a missing bucket or
+        folder, an address where nothing answers.
+        """
+
     def reconnect(self) -> None:
         """Drop connections and make new ones on the next call."""
 

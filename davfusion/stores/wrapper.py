@@ -114,6 +114,9 @@ class StoreWrapper(Store):
     def get_logging_handler(self) -> logging.Logger:
         return self._store.get_logging_handler()
 
+    def check_access(self) -> None:
+        self._call(self._store.check_access)
+
     def reconnect(self) -> None:
         self._store.reconnect()
 
