@@ -1,0 +1,121 @@
+"""The WSGI application of one worker: users, shares and the DAV methods behind wsgidav's app."""
+
+import base64
+import binascii
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from wsgidav.dav_error import DAVError
+from wsgidav.dc.base_dc import BaseDomainController
+from wsgidav.http_authenticator import HTTPAuthenticator
+from wsgidav.mw.base_mw import BaseMiddleware
+from wsgidav.wsgidav_app import WsgiDAVApp
+
+from davfusion.provider.provider import StoreProvider, error_response
+from davfusion.provider.request import StartResponse, normal_path
+from davfusion.provider.tree import DavTree
+
+REALM = "davfusion"
+_USERS = "davfusion_users"
+
+
+class PasswordCheck(Protocol):
+    """Who may come in; see users.Users."""
+
+    def check(self, name: str, password: str, address: str) -> bool: ...
+
+
+class DomainController(BaseDomainController):  # type: ignore[misc]
+    """wsgidav's view of our users: Basic authentication, one realm for all that is served."""
+
+    def __init__(self, wsgidav_app: WsgiDAVApp, config: Mapping[str, Any]) -> None:
+        super().__init__(wsgidav_app, config)
+        self._users: PasswordCheck | None = config[_USERS]
+
+    def get_domain_realm(self, path_info: str, environ: object) -> str:
+        del path_info, environ
+        return REALM
+
+    def require_authentication(self, realm: str, environ: object) -> bool:
+        del realm, environ
+        return self._users is not None
+
+    def basic_auth_user(
+        self, realm: str, user_name: str, password: str, environ: Mapping[str, Any]
+    ) -> bool:
+        del realm
+        address = environ.get("REMOTE_ADDR", "")
+        return self._users is not None and self._users.check(user_name, password, address)
+
+    def supports_http_digest_auth(self) -> bool:
+        return False
+
+
+class Dispatcher(BaseMiddleware):  # type: ignore[misc]
+    """The innermost application: hands the request to the share it names."""
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        provider: StoreProvider = environ["wsgidav.provider"]
+        return provider.custom_request_handler(environ, start_response, None)
+
+
+class DavApp(WsgiDAVApp):  # type: ignore[misc]
+    """wsgidav's application with a way in of our own.
+
+    wsgidav's own resolves dot segments instead of refusing them, sends headers without the body
+    they announce, reads a refused body into memory, and adds Connection: close to streamed
+    answers.
+    """
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "OPTIONS" and environ["PATH_INFO"] in ("*", "/*"):
+            environ["PATH_INFO"] = "/"
+        try:
+            path = normal_path(environ["PATH_INFO"].encode("latin-1"))
+        except DAVError as error:
+            return error_response(error).send(start_response)
+        _drop_unreadable_credentials(environ)
+        environ["PATH_INFO"] = path
+        environ["wsgidav.app"] = self
+        environ["wsgidav.config"] = self.config
+        environ["wsgidav.verbose"] = self.verbose
+        environ["wsgidav.provider"] = self.provider_map["/"]
+        response: Iterable[bytes] = self.application(environ, start_response)
+        return response
+
+
+def _drop_unreadable_credentials(environ: dict[str, Any]) -> None:
+    """Without them wsgidav asks for credentials; with them it would fail."""
+    scheme, _, encoded = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() != "basic":
+        environ.pop("HTTP_AUTHORIZATION", None)
+        return
+    try:
+        name, colon, _ = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        name = colon = ""
+    if not (name and colon):
+        del environ["HTTP_AUTHORIZATION"]
+
+
+def make_app(tree: DavTree, users: PasswordCheck | None = None) -> DavApp:
+    """The application that serves `tree` at `/`; without users everyone may use it."""
+    logging.getLogger("wsgidav").setLevel(logging.ERROR)
+    return DavApp(
+        {
+            "provider_mapping": {"/": StoreProvider(tree)},
+            "middleware_stack": [HTTPAuthenticator, Dispatcher],
+            "http_authenticator": {
+                "domain_controller": DomainController,
+                "accept_basic": True,
+                "accept_digest": False,
+                "default_to_digest": False,
+            },
+            "lock_storage": None,
+            "property_manager": None,
+            "logging": {"enable": False},
+            "verbose": 1,
+            _USERS: users,
+        }
+    )

@@ -1,0 +1,85 @@
+"""One SQLite file shared by the threads of a process and by several processes."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another process's transaction to end."""
+
+
+class Database:
+    """A connection per process, opened on first use and again after a fork.
+
+    `path=None` keeps the data in this process's memory. `durable` makes a commit survive power
+    loss (synchronous=FULL); without it the last commits may be lost, the file stays sound.
+    """
+
+    def __init__(self, path: Path | None, schema: str, *, durable: bool) -> None:
+        self._path = path
+        self._schema = schema
+        self._durable = durable
+        self._lock = threading.RLock()
+        self._owner = 0
+        self._connection: sqlite3.Connection | None = None
+        self._inherited: list[sqlite3.Connection | None] = []
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of one SELECT."""
+        with self._lock:
+            return self._open().execute(sql, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and nobody else writes in between."""
+        with self._lock:
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close this process's connection; the next use opens a new one."""
+        with self._lock:
+            if self._connection is not None and self._owner == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and self._owner == os.getpid():
+            return self._connection
+        # SQLite forbids to use, and even to close, a connection that came over a fork.
+        self._inherited.append(self._connection)
+        self._connection = self._connect()
+        self._owner = os.getpid()
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path or ":memory:",
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        if self._path is not None:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'OFF'}")
+        connection.executescript(self._schema)
+        return connection
+
+
+def below(directory: str) -> tuple[str, str]:
+    """Bounds of the paths below `directory`: `bound[0] <= path < bound[1]`.
+
+    A range, unlike LIKE or GLOB, needs no escaping and uses the index.
+    """
+    start = directory.rstrip("/") + "/"
+    return start, start[:-1] + chr(ord("/") + 1)

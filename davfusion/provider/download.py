@@ -1,0 +1,199 @@
+"""GET and HEAD (RFC 9110 sections 9.3 and 14): whole files, ranges, and a page for a folder."""
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+
+from wsgidav.dav_error import DAVError
+
+from davfusion.provider.conditions import parse_http_date
+from davfusion.provider.errors import translated
+from davfusion.provider.live_properties import content_type, http_date, quoted_etag, version_headers
+from davfusion.provider.request import DavRequest, Response
+from davfusion.provider.tree import DavTree
+from davfusion.stores import paths
+from davfusion.stores.errors import ConflictError, NoSuchFilesytemObjectError, TransientStoreError
+from davfusion.stores.store import COPY_BUFFER, Metadata, ReadableStream
+
+MAX_RANGES = 32
+"""More than that is no reader's need; such a request gets the whole file (section 14.2)."""
+_RANGE = re.compile(r"(\d*)-(\d*)")
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """`length` bytes from byte `start`."""
+
+    start: int
+    length: int
+
+    def content_range(self, size: int) -> str:
+        return f"bytes {self.start}-{self.start + self.length - 1}/{size}"
+
+
+def parse_ranges(header: str | None, size: int) -> list[ByteRange] | None:
+    """The satisfiable ranges of a Range header; None where the whole file is to be sent.
+
+    An empty list: nothing asked for lies in the file (416). A header that cannot be read, or is
+    not in bytes, is ignored (section 14.2).
+    """
+    unit, equals, specs = (header or "").partition("=")
+    if not equals or unit.strip().lower() != "bytes":
+        return None
+    parsed = [_parse_range(spec.strip(), size) for spec in specs.split(",") if spec.strip()]
+    if not parsed or len(parsed) > MAX_RANGES or any(r is None for r in parsed):
+        return None
+    return [r for r in parsed if r is not None and r.length > 0]
+
+
+def _parse_range(spec: str, size: int) -> ByteRange | None:
+    """None for no range; a length of 0 for one outside of the file."""
+    match = _RANGE.fullmatch(spec)
+    if match is None or spec == "-" or len(spec) > 40:
+        return None
+    if not match[1]:
+        length = min(int(match[2]), size)
+        return ByteRange(size - length, length)
+    start = int(match[1])
+    end = min(int(match[2]), size - 1) if match[2] else size - 1
+    if match[2] and int(match[2]) < start:
+        return None
+    return ByteRange(start, max(0, end - start + 1))
+
+
+def get(tree: DavTree, request: DavRequest) -> Response:
+    """Answer GET or HEAD; HEAD opens nothing."""
+    metadata = tree.metadata(request.path)
+    tree.check_conditions(request, metadata)
+    if metadata["is_dir"]:
+        return _folder(tree, request)
+    with translated():
+        try:
+            return _file(tree, request, metadata)
+        except (ConflictError, NoSuchFilesytemObjectError):
+            # What was known of the file is outdated, and has been dropped by now.
+            return _file(tree, request, tree.metadata(request.path))
+
+
+def _file(tree: DavTree, request: DavRequest, metadata: Metadata) -> Response:
+    size, kind = metadata["bytes"], content_type(request.path, metadata)
+    headers = [*version_headers(metadata), ("Accept-Ranges", "bytes")]
+    ranges = None
+    if request.method == "GET" and _if_range_holds(request.header("If-Range"), metadata):
+        ranges = parse_ranges(request.header("Range"), size)
+    if ranges == []:
+        raise DAVError(416, "No such range.", add_headers=[("Content-Range", f"bytes */{size}")])
+    if ranges and len(ranges) > 1:
+        return _multipart(tree, request, metadata, ranges, headers)
+    wanted, status = ByteRange(0, size), 200
+    if ranges:
+        wanted, status = ranges[0], 206
+        headers.append(("Content-Range", wanted.content_range(size)))
+    headers += [("Content-Type", kind), ("Content-Length", str(wanted.length))]
+    if request.method == "HEAD" or not wanted.length:
+        return Response(status, headers, iter(()))
+    stream = _open(tree, request.path, metadata, wanted)
+    return Response(status, headers, FileBody(stream, wanted.length))
+
+
+def _if_range_holds(header: str | None, metadata: Metadata) -> bool:
+    """RFC 9110 section 13.1.5: a strong tag or the exact date, else the whole file is sent."""
+    if header is None:
+        return True
+    if (etag := quoted_etag(metadata)) and header.strip() == etag:
+        return True
+    return parse_http_date(header) == int(metadata["modified"])
+
+
+def _open(tree: DavTree, path: str, metadata: Metadata, part: ByteRange) -> ReadableStream:
+    whole = part.start == 0 and part.length == metadata["bytes"]
+    return tree.store.open_read(
+        path, part.start, None if whole else part.length, metadata.get("etag")
+    )
+
+
+class FileBody:
+    """Pieces of a stream that is closed with the response, also when the client has gone.
+
+    A stream that ends early raises TransientStoreError, so that the connection is cut and the
+    client does not take the part for the whole.
+    """
+
+    def __init__(self, stream: ReadableStream, length: int) -> None:
+        self._stream = stream
+        self._left = length
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self._left and (piece := self._stream.read(min(COPY_BUFFER, self._left))):
+            self._left -= len(piece)
+            yield piece
+        if self._left:
+            raise TransientStoreError(f"The store's answer ended {self._left} bytes early.")
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _multipart(
+    tree: DavTree,
+    request: DavRequest,
+    metadata: Metadata,
+    ranges: list[ByteRange],
+    headers: list[tuple[str, str]],
+) -> Response:
+    """multipart/byteranges (RFC 9110 section 14.6)."""
+    boundary, size = secrets.token_hex(16), metadata["bytes"]
+    kind = content_type(request.path, metadata)
+    heads = [
+        f"--{boundary}\r\nContent-Type: {kind}\r\n"
+        f"Content-Range: {part.content_range(size)}\r\n\r\n".encode()
+        for part in ranges
+    ]
+    tail = f"--{boundary}--\r\n".encode()
+    length = sum(len(head) + 2 for head in heads) + sum(p.length for p in ranges) + len(tail)
+
+    def body(first: ReadableStream) -> Iterator[bytes]:
+        stream = first
+        for head, part in zip(heads, ranges, strict=True):
+            yield head
+            stream = stream if part is ranges[0] else _open(tree, request.path, metadata, part)
+            with stream:
+                yield from FileBody(stream, part.length)
+            yield b"\r\n"
+        yield tail
+
+    headers += [
+        ("Content-Type", f"multipart/byteranges; boundary={boundary}"),
+        ("Content-Length", str(length)),
+    ]
+    return Response(206, headers, body(_open(tree, request.path, metadata, ranges[0])))
+
+
+def _folder(tree: DavTree, request: DavRequest) -> Response:
+    """A plain page for a browser: what is in the folder."""
+    headers = [("Content-Type", "text/html; charset=utf-8")]
+    if request.method == "HEAD":
+        return Response(200, headers)
+    with translated():
+        listing = tree.store.get_directory_metadata(request.path)
+    title = escape(request.prefix + request.path)
+    rows = [] if request.path == paths.ROOT else [_row(request, paths.parent(request.path), "..")]
+    for name, metadata in sorted(listing.items(), key=lambda item: item[0].casefold()):
+        rows.append(_row(request, paths.join(request.path, name), name, metadata))
+    page = (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        "<style>body{font:16px sans-serif;margin:2em}td{padding:.2em 1em .2em 0}"
+        "td+td{color:#666;text-align:right}</style></head>"
+        f"<body><h1>{title}</h1><table>{''.join(rows)}</table></body></html>"
+    )
+    return Response(200, headers, page.encode(errors="replace"))
+
+
+def _row(request: DavRequest, path: str, name: str, metadata: Metadata | None = None) -> str:
+    is_dir = metadata is None or metadata["is_dir"]
+    link = f'<a href="{escape(request.href(path, is_dir=is_dir))}">{escape(name)}</a>'
+    size = "" if metadata is None or is_dir else f"{metadata['bytes']:,}"
+    date = http_date(int(metadata["modified"])) if metadata else ""
+    return f"<tr><td>{link}{'/' if is_dir else ''}</td><td>{size}</td><td>{date}</td></tr>"

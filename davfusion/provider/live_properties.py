@@ -1,0 +1,148 @@
+"""Live properties (RFC 4918 section 15, RFC 4331): a table of name -> how its element is written.
+
+A writer takes a Resource and gives the element as text, or None where the resource lacks the
+property.
+"""
+
+import mimetypes
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+
+from davfusion.provider.locks import Lock
+from davfusion.provider.xml import DAV, text
+from davfusion.stores import paths
+from davfusion.stores.store import Metadata
+
+BINARY_TYPE = "application/octet-stream"
+FOLDER_TYPE = "httpd/unix-directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A file or folder as PROPFIND sees it; `available` and `used` are bytes of the share."""
+
+    path: str
+    metadata: Metadata
+    locks: tuple[Lock, ...] = ()
+    root_href: Callable[[str], str] = str
+    quota: Callable[[], tuple[int | None, int | None]] = lambda: (None, None)
+    now: float = 0.0
+
+
+@lru_cache(maxsize=4096)
+def http_date(seconds: int) -> str:
+    """An IMF-fixdate (RFC 9110 section 5.6.7)."""
+    return formatdate(seconds, usegmt=True)
+
+
+@lru_cache(maxsize=4096)
+def iso_date(seconds: int) -> str:
+    """A date of RFC 3339 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+@lru_cache(maxsize=4096)
+def _guess(extension: str) -> str:
+    return mimetypes.guess_type("x" + extension)[0] or BINARY_TYPE
+
+
+def content_type(path: str, metadata: Metadata) -> str:
+    """The media type that the store knows, else by the name's extension."""
+    if metadata["is_dir"]:
+        return FOLDER_TYPE
+    _, dot, extension = paths.name(path).rpartition(".")
+    return metadata.get("content_type") or _guess(dot + extension.lower())
+
+
+def quoted_etag(metadata: Metadata) -> str | None:
+    """The entity tag as headers and getetag carry it; None where the store has none."""
+    etag = metadata.get("etag")
+    return f'"{etag}"' if etag else None
+
+
+def version_headers(metadata: Metadata) -> list[tuple[str, str]]:
+    """Last-Modified and, where there is one, ETag."""
+    headers = [("Last-Modified", http_date(int(metadata["modified"])))]
+    if etag := quoted_etag(metadata):
+        headers.append(("ETag", etag))
+    return headers
+
+
+def active_lock(lock: Lock, root_href: str, now: float) -> str:
+    """The activelock element (RFC 4918 section 14.1). No white space: Finder keeps it."""
+    scope = "exclusive" if lock.is_exclusive else "shared"
+    return (
+        f"<D:activelock><D:locktype><D:write/></D:locktype><D:lockscope><D:{scope}/></D:lockscope>"
+        f"<D:depth>{'infinity' if lock.is_deep else '0'}</D:depth>"
+        + (f"<D:owner>{lock.owner}</D:owner>" if lock.owner else "")
+        + f"<D:timeout>Second-{max(1, round(lock.expires - now))}</D:timeout>"
+        f"<D:locktoken><D:href>{lock.token}</D:href></D:locktoken>"
+        f"<D:lockroot><D:href>{root_href}</D:href></D:lockroot></D:activelock>"
+    )
+
+
+_SUPPORTED_LOCK = "".join(
+    f"<D:lockentry><D:lockscope><D:{scope}/></D:lockscope>"
+    "<D:locktype><D:write/></D:locktype></D:lockentry>"
+    for scope in ("exclusive", "shared")
+)
+
+
+def _lock_discovery(r: Resource) -> str:
+    locks = "".join(active_lock(lock, r.root_href(lock.root), r.now) for lock in r.locks)
+    return f"<D:lockdiscovery>{locks}</D:lockdiscovery>"
+
+
+def _etag(r: Resource) -> str | None:
+    etag = quoted_etag(r.metadata)
+    return f"<D:getetag>{text(etag)}</D:getetag>" if etag else None
+
+
+def _quota(r: Resource, which: int, name: str) -> str | None:
+    # RFC 4331 section 3: both belong to folders; without a true figure there is no property.
+    value = r.quota()[which] if r.metadata["is_dir"] else None
+    return None if value is None else f"<D:{name}>{value}</D:{name}>"
+
+
+def _length(r: Resource) -> str | None:
+    if r.metadata["is_dir"]:
+        return None
+    return f"<D:getcontentlength>{r.metadata['bytes']}</D:getcontentlength>"
+
+
+def _created(r: Resource) -> str:
+    # No store tells a creation time that survives a copy; the last change is the honest bound.
+    return f"<D:creationdate>{iso_date(int(r.metadata['modified']))}</D:creationdate>"
+
+
+def _modified(r: Resource) -> str:
+    return f"<D:getlastmodified>{http_date(int(r.metadata['modified']))}</D:getlastmodified>"
+
+
+def _type(r: Resource) -> str:
+    return f"<D:getcontenttype>{text(content_type(r.path, r.metadata))}</D:getcontenttype>"
+
+
+def _resource_type(r: Resource) -> str:
+    kind = "<D:collection/>" if r.metadata["is_dir"] else ""
+    return f"<D:resourcetype>{kind}</D:resourcetype>"
+
+
+LIVE: dict[str, Callable[[Resource], str | None]] = {
+    DAV + "resourcetype": _resource_type,
+    DAV + "getlastmodified": _modified,
+    DAV + "creationdate": _created,
+    DAV + "getcontentlength": _length,
+    DAV + "getcontenttype": _type,
+    DAV + "getetag": _etag,
+    DAV + "displayname": lambda r: f"<D:displayname>{text(paths.name(r.path))}</D:displayname>",
+    DAV + "supportedlock": lambda _r: f"<D:supportedlock>{_SUPPORTED_LOCK}</D:supportedlock>",
+    DAV + "lockdiscovery": _lock_discovery,
+    DAV + "quota-available-bytes": lambda r: _quota(r, 0, "quota-available-bytes"),
+    DAV + "quota-used-bytes": lambda r: _quota(r, 1, "quota-used-bytes"),
+}
+ALLPROP = tuple(name for name in LIVE if "quota" not in name)
+"""RFC 4331 section 3: allprop leaves the quota out."""

@@ -1,0 +1,103 @@
+"""Dead properties: what clients attach to files and folders (RFC 4918 section 4).
+
+A value is the property's XML element as text, with every namespace it uses declared in it.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from davfusion.database import Database, below
+from davfusion.stores import paths
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS property (
+    directory TEXT NOT NULL,
+    name TEXT NOT NULL,
+    property TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (directory, name, property)
+) WITHOUT ROWID;
+"""
+_TREE = "((directory = ? AND name = ?) OR directory = ? OR (directory >= ? AND directory < ?))"
+_HERE = "directory = ? AND name = ?"
+
+
+class DeadProperties:
+    """Property names are in Clark notation, `{namespace}name`; paths are store paths."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, path: str) -> dict[str, str]:
+        """Property name -> element of one file or folder."""
+        return dict(
+            self._database.rows(
+                f"SELECT property, value FROM property WHERE {_HERE}",  # noqa: S608
+                _place(path),
+            )
+        )
+
+    def of_members(self, directory: str) -> dict[str, dict[str, str]]:
+        """Member name -> its properties, for the members of `directory` that have any."""
+        found: dict[str, dict[str, str]] = defaultdict(dict)
+        for name, prop, value in self._database.rows(
+            "SELECT name, property, value FROM property WHERE directory = ? AND name != ''",
+            (directory,),
+        ):
+            found[name][prop] = value
+        return found
+
+    def change(self, path: str, values: Mapping[str, str], removed: Iterable[str] = ()) -> None:
+        """Set and remove properties of one file or folder, all or none."""
+        place = _place(path)
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO property VALUES (?, ?, ?, ?)",
+                [(*place, prop, value) for prop, value in values.items()],
+            )
+            connection.executemany(
+                f"DELETE FROM property WHERE {_HERE} AND property = ?",  # noqa: S608
+                [(*place, prop) for prop in removed],
+            )
+
+    def remove_tree(self, path: str) -> None:
+        """Forget the properties of `path` and of everything below it."""
+        with self._database.transaction() as connection:
+            _remove(connection, path)
+
+    def copy(self, src: str, dst: str, *, tree: bool = True) -> None:
+        """Give `dst` the properties of `src`; what `dst` had before is gone."""
+        with self._database.transaction() as connection:
+            _copy(connection, src, dst, tree=tree)
+
+    def move_tree(self, src: str, dst: str) -> None:
+        """As copy, and `src` has none any more."""
+        with self._database.transaction() as connection:
+            _copy(connection, src, dst, tree=True)
+            _remove(connection, src)
+
+
+def _place(path: str) -> tuple[str, str]:
+    return paths.parent(path), paths.name(path)
+
+
+def _remove(connection: sqlite3.Connection, path: str) -> None:
+    connection.execute(
+        f"DELETE FROM property WHERE {_TREE}",  # noqa: S608
+        (*_place(path), path, *below(path)),
+    )
+
+
+def _copy(connection: sqlite3.Connection, src: str, dst: str, *, tree: bool) -> None:
+    where, values = (_TREE, (*_place(src), src, *below(src))) if tree else (_HERE, _place(src))
+    rows = connection.execute(
+        f"SELECT directory, name, property, value FROM property WHERE {where}",  # noqa: S608
+        values,
+    ).fetchall()
+    _remove(connection, dst)
+    moved = [
+        (*_place(paths.rebase(paths.join(directory, name), src, dst)), prop, value)
+        for directory, name, prop, value in rows
+    ]
+    connection.executemany("INSERT OR REPLACE INTO property VALUES (?, ?, ?, ?)", moved)

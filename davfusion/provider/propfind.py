@@ -1,0 +1,187 @@
+"""PROPFIND (RFC 4918 section 9.1), written as text and sent piece by piece."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+
+from wsgidav.dav_error import DAVError
+
+from davfusion.provider import xml
+from davfusion.provider.errors import translated
+from davfusion.provider.live_properties import ALLPROP, LIVE, Resource
+from davfusion.provider.locks import Lock
+from davfusion.provider.request import XML_TYPE, DavRequest, Response
+from davfusion.provider.tree import DavTree
+from davfusion.provider.xml import DAV
+from davfusion.stores import paths
+from davfusion.stores.store import Metadata
+
+PIECE = 64 * 1024
+"""Characters gathered before they are sent."""
+Found = tuple[Resource, Mapping[str, str]]
+"""A resource with its dead properties."""
+_HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">'
+_TAIL = "</D:multistatus>"
+_OK = "<D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
+_MISSING = "<D:status>HTTP/1.1 404 Not Found</D:status></D:propstat>"
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked for: `names` (None: all properties), or with `names_only` what there is."""
+
+    names: tuple[str, ...] | None = None
+    include: tuple[str, ...] = ()
+    names_only: bool = False
+
+    @property
+    def wants_locks(self) -> bool:
+        return self.names is None or DAV + "lockdiscovery" in self.names
+
+    @property
+    def wants_dead(self) -> bool:
+        return self.names is None or any(name not in LIVE for name in self.names)
+
+
+def parse_query(body: bytes) -> Query:
+    """The query of a PROPFIND body; none at all means allprop (section 9.1)."""
+    if not body.strip():
+        return Query()
+    root = xml.parse(body)
+    if root.tag != DAV + "propfind":
+        raise DAVError(400, "The body is not a propfind element.")
+    kinds = {child.tag: child for child in root}
+    asked = {DAV + "prop", DAV + "allprop", DAV + "propname"} & kinds.keys()
+    if len(asked) != 1:
+        raise DAVError(400, "A propfind holds one of prop, allprop and propname.")
+    if DAV + "prop" in asked:
+        return Query(names=tuple(dict.fromkeys(prop.tag for prop in kinds[DAV + "prop"])))
+    if DAV + "propname" in asked:
+        return Query(names_only=True)
+    include = kinds.get(DAV + "include")
+    return Query(include=tuple(prop.tag for prop in include) if include is not None else ())
+
+
+def propfind(tree: DavTree, request: DavRequest) -> Response:
+    """Answer a PROPFIND: one stat or one listing, whatever the number of members."""
+    depth = request.depth("infinity", "0", "1", "infinity")
+    query = parse_query(request.body())
+    metadata = tree.metadata(request.path)
+    resources: Iterator[Found] = iter(())
+    if metadata["is_dir"] and depth == "1":
+        resources = _members(tree, request, query)
+    elif metadata["is_dir"] and depth == "infinity":
+        resources = _descendants(tree, request, query)
+    own = _resource(tree, request, query, request.path, metadata)
+    pieces = _multistatus(request, query, chain([own], resources))
+    headers = [("Content-Type", XML_TYPE)]
+    if depth == "infinity":
+        # What fails before the first piece is still answered with a status.
+        return Response(207, headers, chain([next(pieces)], pieces))
+    return Response(207, headers, b"".join(pieces))
+
+
+def _resource(
+    tree: DavTree, request: DavRequest, query: Query, path: str, metadata: Metadata
+) -> Found:
+    locks = tuple(tree.state.locks.covering(path)) if query.wants_locks else ()
+    dead = tree.state.properties.of(path) if query.wants_dead else {}
+    return _as_resource(tree, request, path, metadata, locks), dead
+
+
+def _as_resource(
+    tree: DavTree, request: DavRequest, path: str, metadata: Metadata, locks: tuple[Lock, ...]
+) -> Resource:
+    return Resource(path, metadata, locks, request.href, tree.quota, tree.clock())
+
+
+def _members(tree: DavTree, request: DavRequest, query: Query) -> Iterator[Found]:
+    directory = request.path
+    with translated():
+        listing = tree.store.get_directory_metadata(directory)
+    dead = tree.state.properties.of_members(directory) if query.wants_dead else {}
+    locks_of = _lock_finder(tree, directory, query)
+    for name, metadata in listing.items():
+        path = paths.join(directory, name)
+        yield _as_resource(tree, request, path, metadata, locks_of(path)), dead.get(name, {})
+
+
+def _descendants(tree: DavTree, request: DavRequest, query: Query) -> Iterator[Found]:
+    locks_of = _lock_finder(tree, request.path, query)
+    with translated():
+        for path, metadata in tree.store.walk_metadata(request.path):
+            dead = tree.state.properties.of(path) if query.wants_dead else {}
+            yield _as_resource(tree, request, path, metadata, locks_of(path)), dead
+
+
+def _lock_finder(tree: DavTree, directory: str, query: Query) -> Callable[[str], tuple[Lock, ...]]:
+    """The locks of what lies below `directory`, looked up once."""
+    if not query.wants_locks:
+        return lambda _path: ()
+    from_above = tuple(lock for lock in tree.state.locks.covering(directory) if lock.is_deep)
+    within = tree.state.locks.below(directory)
+    if not within:
+        return lambda _path: from_above
+    return lambda path: (
+        from_above
+        + tuple(
+            lock
+            for lock in within
+            if lock.root == path or (lock.is_deep and paths.is_below(path, lock.root))
+        )
+    )
+
+
+def _multistatus(request: DavRequest, query: Query, found: Iterable[Found]) -> Iterator[bytes]:
+    gathered, size = [_HEAD], 0
+    for resource, dead in found:
+        gathered.append(_response(request, query, resource, dead))
+        size += len(gathered[-1])
+        if size >= PIECE:
+            yield "".join(gathered).encode()
+            gathered, size = [], 0
+    gathered.append(_TAIL)
+    yield "".join(gathered).encode()
+
+
+def _response(
+    request: DavRequest, query: Query, resource: Resource, dead: Mapping[str, str]
+) -> str:
+    href = request.href(resource.path, is_dir=resource.metadata["is_dir"])
+    if query.names_only:
+        found = [xml.empty_element(name) for name in LIVE if LIVE[name](resource) is not None]
+        found += [xml.empty_element(name) for name in dead]
+        missing: list[str] = []
+    elif query.names is None:
+        found = [element for name in ALLPROP if (element := LIVE[name](resource)) is not None]
+        found += dead.values()
+        missing = []
+        if query.include:
+            more = [name for name in query.include if name not in ALLPROP and name not in dead]
+            extra, missing = _named(more, resource, dead)
+            found += extra
+    else:
+        found, missing = _named(query.names, resource, dead)
+    # RFC 4918 section 14.24: a response without a propstat is not valid, so an empty one stands.
+    stats = f"<D:propstat><D:prop>{''.join(found)}</D:prop>{_OK}" if found or not missing else ""
+    if missing:
+        stats += f"<D:propstat><D:prop>{''.join(missing)}</D:prop>{_MISSING}"
+    return f"<D:response><D:href>{href}</D:href>{stats}</D:response>"
+
+
+_empty_element = lru_cache(maxsize=1024)(xml.empty_element)
+
+
+def _named(
+    names: Iterable[str], resource: Resource, dead: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    found, missing = [], []
+    for name in names:
+        writer = LIVE.get(name)
+        element = writer(resource) if writer else dead.get(name)
+        if element is None:
+            missing.append(_empty_element(name))
+        else:
+            found.append(element)
+    return found, missing

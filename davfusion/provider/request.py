@@ -1,0 +1,180 @@
+"""A DAV request as values, and the answer to one."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Literal, Protocol
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from wsgidav.dav_error import DAVError
+
+from davfusion.stores import paths
+
+Environ = dict[str, Any]
+Depth = Literal["0", "1", "infinity"]
+XML_TYPE = "application/xml; charset=utf-8"
+MAX_XML_BYTES = 1 << 20
+"""Bodies of PROPFIND, PROPPATCH and LOCK; real ones stay below 64 KiB."""
+UNQUOTED = "/!*'()~"
+"""Left as they are in an href, as encodeURIComponent of browsers and clients does."""
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ENCODED_SLASH = re.compile(r"%2[fF]")
+_DEFAULT_PORT = re.compile(r":(80|443)$")
+
+
+class StartResponse(Protocol):
+    def __call__(self, status: str, headers: list[tuple[str, str]], /) -> object: ...
+
+
+@dataclass
+class Response:
+    """A status, headers and a body; `body` is bytes, or pieces that are sent as they come."""
+
+    status: int
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes | Iterable[bytes] = b""
+
+    def without_body(self) -> "Response":
+        """The answer to HEAD where this is the one to GET (RFC 9110 section 9.3.2)."""
+        if not isinstance(self.body, bytes):
+            return self
+        return Response(self.status, [*self.headers, ("Content-Length", str(len(self.body)))], ())
+
+    def send(self, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a WSGI request; the one place that writes responses."""
+        headers = self.headers
+        body = [self.body] if isinstance(self.body, bytes) else self.body
+        # RFC 9110 section 8.6: no Content-Length in a 204, and none of our own in a 304.
+        if isinstance(self.body, bytes) and self.status not in (204, 304):
+            headers = [*headers, ("Content-Length", str(len(self.body)))]
+        start_response(f"{self.status} {HTTPStatus(self.status).phrase}", headers)
+        return body
+
+
+def decode_path(raw: str) -> str:
+    """A store path from the percent-encoded path of a URL.
+
+    Repeated and trailing slashes mean nothing; an encoded slash stays encoded, since no name
+    holds a slash. Raises DAVError 400 for a bad escape, bytes that are not UTF-8, NUL, and dot
+    segments, encoded or not.
+    """
+    if _BAD_ESCAPE.search(raw):
+        raise DAVError(400, "Bad percent-encoding in a path.")
+    return normal_path(b"%2F".join(unquote_to_bytes(part) for part in _ENCODED_SLASH.split(raw)))
+
+
+def normal_path(decoded: bytes) -> str:
+    """A store path from the bytes of a decoded URL path; DAVError 400 as in decode_path."""
+    try:
+        segments = [segment for segment in decoded.decode().split("/") if segment]
+    except UnicodeDecodeError as error:
+        raise DAVError(400, "The path is not UTF-8.") from error
+    if any(segment in (".", "..") or "\0" in segment for segment in segments):
+        raise DAVError(400, "The path holds a dot segment or NUL.")
+    return "/" + "/".join(segments)
+
+
+class DavRequest:
+    """What a client asks for. `path` is a store path; the root of URLs is `prefix`."""
+
+    def __init__(self, environ: Environ) -> None:
+        self.environ = environ
+        self.method: str = environ["REQUEST_METHOD"]
+        self.prefix: str = environ.get("SCRIPT_NAME", "").rstrip("/")
+        self.path = normal_path(environ["PATH_INFO"].encode())
+        self.user: str = environ.get("wsgidav.auth.user_name") or ""
+
+    def header(self, name: str) -> str | None:
+        """The value of a request header, None if it was not sent."""
+        key = name.upper().replace("-", "_")
+        value: str | None = self.environ.get(
+            key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+        )
+        return value
+
+    def href(self, path: str, *, is_dir: bool = False) -> str:
+        """The absolute-path reference of a store path; a folder's ends with a slash."""
+        slash = "/" if is_dir and path != paths.ROOT else ""
+        return quote(self.prefix + path + slash, safe=UNQUOTED)
+
+    def depth(self, default: Depth, *allowed: Depth) -> Depth:
+        """The Depth header (RFC 4918 section 10.2); DAVError 400 for any other value."""
+        value = (self.header("Depth") or default).strip().lower()
+        for depth in allowed:
+            if value == depth:
+                return depth
+        raise DAVError(400, f"Depth must be {' or '.join(allowed)}.")
+
+    @property
+    def overwrite(self) -> bool:
+        """The Overwrite header (RFC 4918 section 10.6)."""
+        value = (self.header("Overwrite") or "T").strip().upper()
+        if value not in ("T", "F"):
+            raise DAVError(400, "Overwrite must be T or F.")
+        return value == "T"
+
+    @property
+    def destination(self) -> str:
+        """The store path in the Destination header (RFC 4918 section 10.3)."""
+        value = self.header("Destination")
+        if not value:
+            raise DAVError(400, "Destination is missing.")
+        return self.resolve(value)
+
+    def resolve(self, reference: str) -> str:
+        """The store path of a URL or absolute path that a header names.
+
+        The scheme is not compared: behind a proxy that speaks TLS, clients send https for what
+        arrives here as http. Raises DAVError 502 for another server's URL.
+        """
+        try:
+            parts = urlsplit(reference.strip())
+        except ValueError as error:
+            raise DAVError(400, "Not a URL.") from error
+        if parts.netloc and not self._is_here(parts.netloc):
+            raise DAVError(502, "The URL is on another server.")
+        if not parts.path.startswith("/"):
+            raise DAVError(400, "Neither a URL nor an absolute path.")
+        return self._strip_prefix(decode_path(parts.path))
+
+    def _strip_prefix(self, path: str) -> str:
+        if path == self.prefix or path.startswith(self.prefix + "/"):
+            return path[len(self.prefix) :] or paths.ROOT
+        raise DAVError(502, "The URL is outside of what this server serves.")
+
+    def _is_here(self, netloc: str) -> bool:
+        host = _DEFAULT_PORT.sub("", netloc.rpartition("@")[2].lower())
+        ours = (self.header("Host"), self.header("X-Forwarded-Host"))
+        return any(host == _DEFAULT_PORT.sub("", name.strip().lower()) for name in ours if name)
+
+    def has_body(self) -> bool:
+        """Whether a body was announced; reads nothing."""
+        return self.environ.get("CONTENT_LENGTH") not in (None, "", "0") or bool(
+            self.header("Transfer-Encoding")
+        )
+
+    def body(self) -> bytes:
+        """The whole body, at most MAX_XML_BYTES of it; DAVError 413 for more."""
+        if not self.has_body():
+            return b""
+        data = bytearray()
+        while piece := self.environ["wsgi.input"].read(MAX_XML_BYTES + 1 - len(data)):
+            data += piece
+            if len(data) > MAX_XML_BYTES:
+                raise DAVError(413, "The request body is too large.")
+        return bytes(data)
+
+
+def multistatus_body(statuses: Mapping[str, int]) -> bytes:
+    """A 207 body with one status for each href (RFC 4918 section 13)."""
+    responses = "".join(
+        f"<D:response><D:href>{href}</D:href>"
+        f"<D:status>HTTP/1.1 {status} {HTTPStatus(status).phrase}</D:status></D:response>"
+        for href, status in statuses.items()
+    )
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        f'<D:multistatus xmlns:D="DAV:">{responses}</D:multistatus>'
+    ).encode()

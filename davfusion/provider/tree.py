@@ -1,0 +1,109 @@
+"""DavTree: what the DAV methods work on, a store with its locks and properties."""
+
+import time
+from collections.abc import Callable
+
+from wsgidav.dav_error import DAVError
+
+from davfusion.provider.conditions import (
+    check_http_conditions,
+    if_holds,
+    parse_if,
+    submitted_tokens,
+)
+from davfusion.provider.errors import ConditionError, translated
+from davfusion.provider.locks import LockedError
+from davfusion.provider.request import DavRequest
+from davfusion.provider.state import State
+from davfusion.stores import paths
+from davfusion.stores.errors import NoSuchFilesytemObjectError
+from davfusion.stores.store import Metadata, Store
+
+
+class DavTree:
+    """A store as clients see it, and the checks that come before a change."""
+
+    def __init__(
+        self,
+        store: Store,
+        state: State,
+        *,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.state = state
+        self.read_only = read_only
+        self.clock = clock
+
+    def find(self, path: str) -> Metadata | None:
+        """Metadata of what is at `path`, None for nothing."""
+        with translated():
+            try:
+                return self.store.get_metadata(path)
+            except NoSuchFilesytemObjectError:
+                return None
+
+    def metadata(self, path: str) -> Metadata:
+        """Metadata of what is at `path`; DAVError 404 for nothing."""
+        if (metadata := self.find(path)) is None:
+            raise DAVError(404, "There is no such file or folder.")
+        return metadata
+
+    def quota(self) -> tuple[int | None, int | None]:
+        """(available, used) bytes; both or neither, as Finder wants it."""
+        with translated():
+            free, used = self.store.get_free_space(), self.store.get_used_space()
+        return (None, None) if free is None or used is None else (free, used)
+
+    def check_parent(self, path: str) -> None:
+        """DAVError 409 unless the folder that is to hold `path` exists."""
+        up = paths.parent(path)
+        if up != paths.ROOT and not (self.find(up) or {"is_dir": False})["is_dir"]:
+            raise DAVError(409, "The parent folder does not exist.")
+
+    def check_conditions(self, request: DavRequest, metadata: Metadata | None) -> None:
+        """DAVError 412 (304 for a read) unless the request's conditions hold.
+
+        `metadata` is what is at the request's path, None for nothing.
+        """
+        check_http_conditions(request, metadata)
+        if (header := request.header("If")) is None:
+            return
+
+        def path_of(tag: str | None) -> str | None:
+            try:
+                return request.path if tag is None else request.resolve(tag)
+            except DAVError:
+                return None  # another server's resource: nothing is known of it here
+
+        def etag_of(tag: str | None) -> str | None:
+            path = path_of(tag)
+            found = metadata if path == request.path else self.find(path) if path else None
+            return found.get("etag") if found else None
+
+        def tokens_of(tag: str | None) -> frozenset[str]:
+            path = path_of(tag)
+            locks = self.state.locks.covering(path) if path else []
+            return frozenset(lock.token for lock in locks)
+
+        if not if_holds(parse_if(header), etag_of, tokens_of):
+            raise DAVError(412, "The If header does not hold.")
+
+    def check_locks(
+        self, request: DavRequest, path: str, *, tree: bool = False, membership: bool = False
+    ) -> None:
+        """423 unless the request's tokens open the locks in the way; see LockTable.check_write."""
+        header = request.header("If")
+        tokens = submitted_tokens(parse_if(header)) if header else frozenset[str]()
+        try:
+            self.state.locks.check_write(
+                path, tokens, request.user, tree=tree, membership=membership
+            )
+        except LockedError as error:
+            raise locked(request, error, "lock-token-submitted") from error
+
+
+def locked(request: DavRequest, error: LockedError, code: str) -> ConditionError:
+    """The 423 answer that names the locks in the way (RFC 4918 section 16)."""
+    return ConditionError(423, code, tuple(request.href(root) for root in error.roots))
