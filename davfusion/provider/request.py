@@ -76,6 +76,15 @@ def normal_path(decoded: bytes) -> str:
     return "/" + "/".join(segments)
 
 
+def read_body(environ: Environ, size: int) -> bytes:
+    """At most `size` bytes of the request's body; DAVError 400 where it breaks off."""
+    try:
+        data: bytes = environ["wsgi.input"].read(size)
+    except (OSError, ValueError) as error:
+        raise DAVError(400, f"The request body broke off: {error}") from error
+    return data
+
+
 class DavRequest:
     """What a client asks for. `path` is a store path; the root of URLs is `prefix`."""
 
@@ -160,7 +169,7 @@ class DavRequest:
         if not self.has_body():
             return b""
         data = bytearray()
-        while piece := self.environ["wsgi.input"].read(MAX_XML_BYTES + 1 - len(data)):
+        while piece := read_body(self.environ, MAX_XML_BYTES + 1 - len(data)):
             data += piece
             if len(data) > MAX_XML_BYTES:
                 raise DAVError(413, "The request body is too large.")

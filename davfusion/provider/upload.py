@@ -13,7 +13,7 @@ from wsgidav.dav_error import DAVError
 from davfusion.provider.conditions import write_guard
 from davfusion.provider.errors import translated
 from davfusion.provider.live_properties import version_headers
-from davfusion.provider.request import DavRequest, Environ, Response
+from davfusion.provider.request import DavRequest, Environ, Response, read_body
 from davfusion.provider.tree import DavTree
 from davfusion.stores.store import COPY_BUFFER
 
@@ -73,14 +73,14 @@ class UploadBody:
     """The request's body as a stream that ends only if it is whole.
 
     The read that would give out the last bytes raises DAVError 400 when bytes are missing or a
-    digest differs, and calls `at_end`, which may still refuse. What the server raises for a
-    broken connection or a broken chunk passes through.
+    digest differs, and calls `at_end`, which may still refuse. So does one that meets a broken
+    connection or a broken chunk.
     """
 
     def __init__(
         self, environ: Environ, digests: list[tuple[Digest, bytes]], at_end: Callable[[], None]
     ) -> None:
-        self._input = environ["wsgi.input"]
+        self._environ = environ
         length = environ.get("CONTENT_LENGTH")
         self._left = int(length) if length else None if _is_chunked(environ) else 0
         self._digests = digests
@@ -92,7 +92,8 @@ class UploadBody:
             return b"".join(iter(lambda: self.read(COPY_BUFFER), b""))
         data: bytes = b""
         if size and self._left != 0:
-            data = self._input.read(size if self._left is None else min(size, self._left))
+            wanted = size if self._left is None else min(size, self._left)
+            data = read_body(self._environ, wanted)
             for digest, _ in self._digests:
                 digest.update(data)
             if self._left is not None:

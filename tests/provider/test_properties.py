@@ -1,0 +1,214 @@
+"""Live and dead properties (rows D3 and D4), and PROPFIND's budget of calls (row M2)."""
+
+import random
+from pathlib import Path
+
+import pytest
+from defusedxml.ElementTree import fromstring
+
+from davfusion.database import below
+from davfusion.provider.state import State
+from davfusion.stores.memory import MemoryStore
+from tests.provider.client import D, DavClient
+
+X = "{urn:x:}"
+
+
+@pytest.fixture
+def client() -> DavClient:
+    client = DavClient()
+    client.mkcol("/d", "/d/sub")
+    client("PUT", "/d/a&b.txt", b"12345", {"X-OC-Mtime": "1600000000"})
+    return client
+
+
+def text(client: DavClient, path: str, name: str) -> tuple[int, str | None]:
+    """(status, text) of one property."""
+    namespace, _, local = name[1:].partition("}")
+    body = f'<propfind xmlns="DAV:"><prop><x:{local} xmlns:x="{namespace}"/></prop></propfind>'
+    reply = client("PROPFIND", path, body.encode(), {"Depth": "0"})
+    [props] = reply.properties().values()
+    status, element = props[name]
+    return status, element.text
+
+
+def test_live_properties(client: DavClient) -> None:
+    [props] = client.propfind("/d/a&b.txt").properties().values()
+    values = {name.removeprefix(D): element.text for name, (_, element) in props.items()}
+    assert values["getcontentlength"] == "5"
+    assert values["getlastmodified"] == "Sun, 13 Sep 2020 12:26:40 GMT"
+    assert values["creationdate"] == "2020-09-13T12:26:40Z"
+    assert values["displayname"] == "a&b.txt"
+    assert values["getcontenttype"] == "text/plain"
+    assert values["getetag"] == client.etag("/d/a&b.txt")
+    assert props[D + "resourcetype"][1].find(D + "collection") is None
+    assert len(props[D + "supportedlock"][1]) == 2
+    assert not [name for name in props if "quota" in name]
+
+
+def test_hrefs_are_encoded_and_a_folders_ends_with_a_slash(client: DavClient) -> None:
+    client.put("/d/ü #?%;.txt")
+    body = client.propfind("/d", "resourcetype", depth="1").body.decode()
+    hrefs = [e.text for e in fromstring(body).iter(D + "href")]
+    assert sorted(map(str, hrefs)) == [
+        "/d/",
+        "/d/%C3%BC%20%23%3F%25%3B.txt",
+        "/d/a%26b.txt",
+        "/d/sub/",
+    ]
+
+
+def test_what_is_unknown_is_404_and_empty(client: DavClient) -> None:
+    assert text(client, "/d", X + "none") == (404, None)
+    assert text(client, "/d", D + "getcontentlength") == (404, None)
+
+
+def test_quota_is_two_numbers_or_neither(client: DavClient) -> None:
+    class Sized(MemoryStore):
+        def get_free_space(self) -> int:
+            return 70
+
+        def get_used_space(self) -> int:
+            return 30
+
+    sized = DavClient(Sized())
+    assert text(sized, "/", D + "quota-available-bytes") == (200, "70")
+    assert text(sized, "/", D + "quota-used-bytes") == (200, "30")
+
+
+def test_propname_names_what_there_is(client: DavClient) -> None:
+    client.proppatch("/d", "<X:p>1</X:p>")
+    body = b'<propfind xmlns="DAV:"><propname/></propfind>'
+    [props] = client("PROPFIND", "/d", body, {"Depth": "0"}).properties().values()
+    assert X + "p" in props
+    assert D + "getetag" not in props
+    assert all(element.text is None and len(element) == 0 for _, element in props.values())
+
+
+def test_allprop_with_include(client: DavClient) -> None:
+    body = b'<propfind xmlns="DAV:"><allprop/><include><nonsense/></include></propfind>'
+    [props] = client("PROPFIND", "/d", body, {"Depth": "0"}).properties().values()
+    assert props[D + "nonsense"][0] == 404
+    assert props[D + "displayname"][0] == 200
+
+
+def test_depth_infinity(client: DavClient) -> None:
+    client.put("/d/sub/deep", b"1")
+    client.proppatch("/d/sub/deep", "<X:p>here</X:p>")
+    found = client.propfind("/", depth="infinity").properties()
+    assert set(found) == {"/", "/d/", "/d/sub/", "/d/a&b.txt", "/d/sub/deep"}
+    assert found["/d/sub/deep"][X + "p"][1].text == "here"
+    assert client.propfind("/none", depth="infinity").status == 404
+
+
+def test_a_value_keeps_its_structure(client: DavClient) -> None:
+    inner = '<X:p xml:lang="de" a="1"><q xmlns="urn:q">\U0001d11e &lt;&amp;<!-- c --></q>tail</X:p>'
+    reply = client.proppatch("/d", inner)
+    assert reply.properties()["/d/"][X + "p"][0] == 200
+    _, element = client.propfind("/d").properties()["/d/"][X + "p"]
+    assert element.attrib == {"{http://www.w3.org/XML/1998/namespace}lang": "de", "a": "1"}
+    assert element.findtext("{urn:q}q") == "\U0001d11e <&"
+    assert element[0].tail == "tail"
+
+
+def test_the_language_in_scope_is_kept(client: DavClient) -> None:
+    body = (
+        b'<propertyupdate xmlns="DAV:" xml:lang="fr"><set><prop><p xmlns="urn:x:">oui</p></prop>'
+        b"</set></propertyupdate>"
+    )
+    client("PROPPATCH", "/d", body)
+    _, element = client.propfind("/d").properties()["/d/"][X + "p"]
+    assert element.get("{http://www.w3.org/XML/1998/namespace}lang") == "fr"
+
+
+def test_a_property_without_namespace(client: DavClient) -> None:
+    body = (
+        b'<D:propertyupdate xmlns:D="DAV:"><D:set><D:prop><plain>1</plain></D:prop></D:set>'
+        b"</D:propertyupdate>"
+    )
+    assert client("PROPPATCH", "/d", body).properties()["/d/"]["plain"][0] == 200
+    assert client.propfind("/d").properties()["/d/"]["plain"][1].text == "1"
+
+
+def test_proppatch_is_all_or_nothing(client: DavClient) -> None:
+    reply = client.proppatch("/d", "<X:p>1</X:p><D:getetag>x</D:getetag>")
+    props = reply.properties()["/d/"]
+    assert (props[X + "p"][0], props[D + "getetag"][0]) == (424, 403)
+    assert b"cannot-modify-protected-property" in reply.body
+    assert text(client, "/d", X + "p") == (404, None)
+
+
+def test_set_and_remove_are_done_in_order(client: DavClient) -> None:
+    one, two = "<X:p>1</X:p>", "<X:p>2</X:p>"
+    client.proppatch("/d", one + two)
+    assert text(client, "/d", X + "p") == (200, "2")
+    body = (
+        '<D:propertyupdate xmlns:D="DAV:" xmlns:X="urn:x:">'
+        f"<D:set><D:prop>{one}</D:prop></D:set>"
+        "<D:remove><D:prop><X:p/><X:never/></D:prop></D:remove></D:propertyupdate>"
+    )
+    assert client("PROPPATCH", "/d", body.encode()).properties()["/d/"][X + "p"][0] == 200
+    assert text(client, "/d", X + "p") == (404, None)
+
+
+def test_properties_follow_copy_move_and_delete(client: DavClient) -> None:
+    client.proppatch("/d", "<X:p>folder</X:p>")
+    client.proppatch("/d/a&b.txt", "<X:p>file</X:p>")
+    client.mkcol("/old")
+    client.proppatch("/old", "<X:q>gone</X:q>")
+    assert client("COPY", "/d", headers={"Destination": "/old"}).status == 204
+    assert text(client, "/old", X + "p") == (200, "folder")
+    assert text(client, "/old", X + "q") == (404, None)
+    assert text(client, "/old/a&b.txt", X + "p") == (200, "file")
+    assert client("MOVE", "/old", headers={"Destination": "/new"}).status == 201
+    assert text(client, "/new/a&b.txt", X + "p") == (200, "file")
+    assert client.state.properties.of("/old") == {}
+    assert client("DELETE", "/new").status == 204
+    client.mkcol("/new")
+    assert text(client, "/new", X + "p") == (404, None)
+    shallow = {"Destination": "/shallow", "Depth": "0"}
+    assert client("COPY", "/d", headers=shallow).status == 201
+    assert text(client, "/shallow", X + "p") == (200, "folder")
+    assert client.state.properties.of("/shallow/a&b.txt") == {}
+
+
+def test_tree_operations_of_the_table_against_a_dict(tmp_path: Path) -> None:
+    """Neighbours such as /a, /ab, /a! and /a0 are never taken for members."""
+    rng = random.Random(4918)
+    names = ["/", "/a", "/ab", "/a!", "/a0", "/a/b", "/a/b/c", "/a%", "/a/_", "/b", "/b/a"]
+    table = State(tmp_path / "s").properties
+    model: dict[str, str] = {}
+
+    def is_in(path: str, top: str) -> bool:
+        return path == top or path.startswith(top.rstrip("/") + "/")
+
+    for step in range(400):
+        src, dst = rng.choice(names), rng.choice(names[1:])
+        action = rng.choice(["set", "set", "remove", "copy", "move"])
+        if action == "set":
+            table.change(src, {"p": str(step)})
+            model[src] = str(step)
+        elif action == "remove":
+            table.remove_tree(src)
+            model = {k: v for k, v in model.items() if not is_in(k, src)}
+        elif not is_in(src, dst) and not is_in(dst, src):
+            (table.copy if action == "copy" else table.move_tree)(src, dst)
+            moved = {dst + k[len(src) :]: v for k, v in model.items() if is_in(k, src)}
+            gone = dst if action == "copy" else src
+            model = {k: v for k, v in model.items() if not is_in(k, dst) and not is_in(k, gone)}
+            if action == "copy":
+                model |= {k: v for k, v in model.items() if is_in(k, src)}
+            model |= moved
+        assert {n: v["p"] for n in names if (v := table.of(n))} == {
+            n: v for n, v in model.items() if n in names
+        }
+
+
+def test_bounds_of_a_tree() -> None:
+    start, end = below("/a")
+    assert start <= "/a/" < end
+    assert start <= "/a/\U0010ffff" < end
+    assert not start <= "/a" < end
+    assert not start <= "/a!" < end
+    assert not start <= "/ab" < end
+    assert below("/") == ("/", "0")

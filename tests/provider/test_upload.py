@@ -1,0 +1,122 @@
+"""PUT: what is checked before the old content goes (invariant 7)."""
+
+import base64
+import hashlib
+import io
+import zlib
+
+import pytest
+
+from tests.provider.client import CutBody, DavClient
+
+BODY = b"The new content."
+
+
+@pytest.fixture
+def client() -> DavClient:
+    client = DavClient()
+    client.put("/f", b"old")
+    return client
+
+
+def digest(name: str, data: bytes = BODY) -> str:
+    return base64.b64encode(hashlib.new(name, data).digest()).decode()
+
+
+def checksum(name: str) -> str:
+    return hashlib.new(name, BODY).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-MD5": digest("md5")},
+        {"Digest": "sha-256=" + digest("sha256")},
+        {"Digest": f"unixsum=30637, SHA={digest('sha1')}"},
+        {"Content-Digest": f"sha-512=:{digest('sha512')}:"},
+        {"OC-Checksum": "SHA1:" + checksum("sha1")},
+        {"OC-Checksum": "md5:" + checksum("md5").upper()},
+        {"OC-Checksum": f"ADLER32:{zlib.adler32(BODY):08x}"},
+        {"OC-Checksum": "CRC32:00000000"},
+    ],
+)
+def test_a_digest_that_matches(client: DavClient, headers: dict[str, str]) -> None:
+    assert client("PUT", "/f", BODY, headers).status == 204
+    assert client.get("/f").body == BODY
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-MD5": digest("md5", b"other")},
+        {"Content-MD5": "not base64!"},
+        {"Digest": "sha-256=" + digest("sha256", b"other")},
+        {"OC-Checksum": "SHA1:" + "0" * 40},
+        {"OC-Checksum": "SHA1:abc"},
+        {"OC-Checksum": "ADLER32:00000001"},
+        {"X-OC-Mtime": "yesterday"},
+        {"X-OC-Mtime": "nan"},
+        {"Content-Range": "bytes 0-3/10"},
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_digest_that_does_not(client: DavClient, headers: dict[str, str], chunked: bool) -> None:
+    before = client.get("/f")
+    assert client("PUT", "/f", BODY, headers, chunked=chunked).status == 400
+    assert client.get("/f") == before
+
+
+def test_a_body_that_ends_early(client: DavClient) -> None:
+    before = client.get("/f")
+    short = client("PUT", "/f", io.BytesIO(BODY), {"Content-Length": "100"})
+    assert short.status == 400
+    assert client.get("/f") == before
+    assert client("PUT", "/new", io.BytesIO(b""), {"Content-Length": "1"}).status == 400
+    assert client.get("/new").status == 404
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": "100"}, {"Transfer-Encoding": "chunked"}])
+def test_a_connection_that_breaks(client: DavClient, headers: dict[str, str]) -> None:
+    before = client.get("/f")
+    reply = client("PUT", "/f", CutBody(BODY), headers)
+    assert reply.status == 400
+    assert client.get("/f") == before
+
+
+def test_the_answer_names_the_version(client: DavClient) -> None:
+    reply = client.put("/f", BODY, X_OC_Mtime="1600000000")
+    assert (reply.status, reply.headers["x-oc-mtime"]) == (204, "accepted")
+    got = client.get("/f").headers
+    assert (reply.headers["etag"], reply.headers["last-modified"]) == (
+        got["etag"],
+        got["last-modified"],
+    )
+    assert got["last-modified"] == "Sun, 13 Sep 2020 12:26:40 GMT"
+
+
+def test_where_a_file_cannot_be(client: DavClient) -> None:
+    client.mkcol("/d")
+    assert client.put("/d", b"x").status == 405
+    assert client.put("/", b"x").status == 405
+    assert client.put("/none/f", b"x").status == 409
+    assert client.put("/f/g", b"x").status == 409
+
+
+def test_media_types(client: DavClient) -> None:
+    client("PUT", "/a.txt", b"x", {"Content-Type": "application/octet-stream"})
+    client("PUT", "/b", b"x", {"Content-Type": "text/x-own; charset=utf-8"})
+    assert client.get("/a.txt").headers["content-type"] == "text/plain"
+    assert client.get("/b").headers["content-type"] == "text/x-own; charset=utf-8"
+    client("PUT", "/c", b"x")
+    assert client.get("/c").headers["content-type"] == "application/octet-stream"
+
+
+def test_a_lock_taken_while_the_body_comes_in_is_honoured(client: DavClient) -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() == 0:
+                assert client.lock("/f").status == 200
+            return super().read(size)
+
+    assert client("PUT", "/f", Slow(BODY), {"Content-Length": str(len(BODY))}).status == 423
+    assert client.get("/f").body == b"old"
