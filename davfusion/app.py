@@ -4,6 +4,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from wsgidav.dav_error import DAVError
@@ -12,9 +13,13 @@ from wsgidav.http_authenticator import HTTPAuthenticator
 from wsgidav.mw.base_mw import BaseMiddleware
 from wsgidav.wsgidav_app import WsgiDAVApp
 
+from davfusion.config import ServeConfig
 from davfusion.provider.provider import StoreProvider, error_response
 from davfusion.provider.request import StartResponse, normal_path
+from davfusion.provider.state import State
 from davfusion.provider.tree import DavTree
+from davfusion.stores.store import Store
+from davfusion.users import Users
 
 REALM = "davfusion"
 _USERS = "davfusion_users"
@@ -97,6 +102,12 @@ def _drop_unreadable_credentials(environ: dict[str, Any]) -> None:
         name = colon = ""
     if not (name and colon):
         del environ["HTTP_AUTHORIZATION"]
+
+
+def build_app(config: ServeConfig, store: Store, state_path: Path) -> DavApp:
+    """The application of one worker; locks and properties lie in `state_path`."""
+    users = Users(config.users, config.htpasswd) if config.has_users else None
+    return make_app(DavTree(store, State(state_path), read_only=config.read_only), users)
 
 
 def make_app(tree: DavTree, users: PasswordCheck | None = None) -> DavApp:

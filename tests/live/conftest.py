@@ -1,0 +1,29 @@
+"""Shares served by `davfusion serve`, one for each kind of store."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.serving import Serving, serving
+from tests.servers import S3Server
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def share(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serving]:
+    """Every store in turn."""
+    if request.param == "s3":
+        yield request.getfixturevalue("s3_share")
+        return
+    (tmp_path / "files").mkdir()
+    target = str(tmp_path / "files") if request.param == "local" else "memory:"
+    with serving(target, tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_share(s3_server: S3Server, bucket: str, tmp_path: Path) -> Iterator[Serving]:
+    """A new bucket."""
+    env = {"AWS_ENDPOINT_URL": s3_server.endpoint}
+    with serving(f"s3://{bucket}", tmp_path, env=env) as server:
+        yield server

@@ -1,0 +1,42 @@
+"""The public DAV suite and the replay of real clients, over every store with two workers."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.live.serving import Serving, program
+from tests.servers import testing_program
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+PARTS = {"basic": 16, "copymove": 13, "props": 30, "locks": 41, "http": 4}
+"""litmus 0.13's parts and how many tests each has."""
+
+
+def test_litmus(share: Serving, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [program("litmus"), "-k", share.url],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    output = done.stdout.replace("\r", "\n")
+    passed = dict(re.findall(r"summary for `(\w+)': of \d+ tests run: (\d+) passed, 0 fa", output))
+    assert passed == {part: str(count) for part, count in PARTS.items()}, output
+    assert "WARNING" not in output, output
+
+
+def test_client_replay(share: Serving) -> None:
+    replay = testing_program("clientreplay").__file__
+    done = subprocess.run(
+        [sys.executable, str(replay), share.url, "--quiet"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
