@@ -34,11 +34,14 @@ class Database:
             return self._open().execute(sql, values).fetchall()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and nobody else writes in between."""
+    def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and nobody else writes in between.
+
+        Without `write` it only reads, one state of the data, and waits for no writer.
+        """
         with self._lock:
             connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
                 yield connection
             except BaseException:

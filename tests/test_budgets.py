@@ -83,7 +83,7 @@ def test_moving_and_copying_a_file(budget: Budget) -> None:
     move = {"Destination": "/d/moved"}
     assert budget.of(lambda: client("MOVE", "/d/f1", headers=move)) == {"move": 1}
     copy = {"Destination": "/d/copied"}
-    assert budget.of(lambda: client("COPY", "/d/moved", headers=copy)) == {"duplicate": 1}
+    assert budget.of(lambda: client("COPY", "/d/f2", headers=copy)) == {"duplicate": 1}
 
 
 def test_moving_a_file_cold(budget: Budget) -> None:

@@ -170,7 +170,7 @@ class Store:
         with self.open_read(path) as stream:
             return stream.read()
 
-    def store_fileobject(  # noqa: PLR0913 - the public contract
+    def store_fileobject(
         self,
         fileobject: SourceStream,
         path: str,
@@ -236,9 +236,12 @@ class Store:
         """Copy a file or a directory with all below it; what was at the destination is replaced.
 
         The destination is removed only after the new content stands. A directory copy goes on
-        past failures and then raises PartialFailureError, keyed by source path.
+        past failures and then raises PartialFailureError, keyed by source path. By itself it
+        streams through this machine.
         """
-        raise _unsupported(self, "duplicate")
+        from davfusion.stores import transfer  # noqa: PLC0415 - it imports this module
+
+        transfer.copy_between(self, path_to_src, self, path_to_dest)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
         """As duplicate, and the source is gone; what failed to move stays at the source."""

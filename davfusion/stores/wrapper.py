@@ -56,7 +56,7 @@ class StoreWrapper(Store):
     def get_file(self, path: str) -> bytes:
         return self._call(self._store.get_file, paths.check_path(path))
 
-    def store_fileobject(  # noqa: PLR0913 - the public contract
+    def store_fileobject(
         self,
         fileobject: SourceStream,
         path: str,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import servers
 from tests.live.serving import Serving, program
-from tests.servers import testing_program
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 PARTS = {"basic": 16, "copymove": 13, "props": 30, "locks": 41, "http": 4}
@@ -31,7 +31,7 @@ def test_litmus(share: Serving, tmp_path: Path) -> None:
 
 
 def test_client_replay(share: Serving) -> None:
-    replay = testing_program("clientreplay").__file__
+    replay = servers.testing_program("clientreplay").__file__
     done = subprocess.run(
         [sys.executable, str(replay), share.url, "--quiet"],
         capture_output=True,

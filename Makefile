@@ -1,0 +1,54 @@
+# `make serve` and `make test` need nothing but python3 (3.11 or newer) and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: serve test test-all lint format check wheel clean
+
+serve: $(VENV)/installed files
+	$(BIN)/davfusion serve ./files --port 8080
+
+test: $(VENV)/developing
+	tests/install-clients
+	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+test-all: $(VENV)/developing
+	tests/install-clients
+	$(BIN)/pytest -n $(WORKERS)
+
+lint: $(VENV)/developing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+
+format: $(VENV)/developing
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# What CI runs.
+check: lint test-all wheel
+
+wheel: $(VENV)/developing
+	tests/check-wheel $(PYTHON)
+
+files:
+	mkdir files
+	cp config/welcome.txt files/Welcome.txt
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python3 is too old: davfusion needs 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/developing: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

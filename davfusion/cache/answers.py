@@ -1,0 +1,101 @@
+"""Recording the store's answers in the listing table."""
+
+import sqlite3
+from collections.abc import Mapping
+
+from davfusion.cache.entry import (
+    ABSENT,
+    DIRECTORY,
+    Entry,
+    Moment,
+    entry_of,
+    from_listing,
+    from_stat,
+    lags,
+)
+from davfusion.cache.rows import (
+    PUT,
+    drop_below,
+    overtaken,
+    read_children,
+    read_entry,
+    read_listing,
+    write_entry,
+    write_listing,
+)
+from davfusion.stores import paths
+from davfusion.stores.store import Metadata
+
+
+def record_entry(
+    db: sqlite3.Connection, path: str, metadata: Metadata | None, fetch: Moment
+) -> None:
+    known = read_entry(db, path)
+    if overtaken(db, path, fetch) or (known is not None and known.as_of > fetch.change):
+        return
+    entry = from_stat(known, metadata, fetch)
+    if entry.kind != DIRECTORY:
+        drop_below(db, path)
+    write_entry(db, path, entry)
+
+
+def record_listing(
+    db: sqlite3.Connection, directory: str, listed: Mapping[str, Metadata], fetch: Moment
+) -> dict[str, Metadata]:
+    known = read_children(db, directory)
+    entries = {
+        name: from_listing(known.get(name), listed.get(name), fetch)
+        for name in (*listed, *(name for name in known if name not in listed))
+    }
+    if not overtaken(db, directory, fetch) and read_listing(db, directory)[1] <= fetch.change:
+        _replace_listing(db, directory, known, entries)
+        write_listing(db, directory, _listing_expires(known, listed, fetch), fetch.change)
+    return _shown(entries, listed)
+
+
+def _replace_listing(
+    db: sqlite3.Connection,
+    directory: str,
+    known: Mapping[str, Entry],
+    entries: Mapping[str, Entry],
+) -> None:
+    for name, before in known.items():
+        if before.kind == DIRECTORY != entries[name].kind:
+            drop_below(db, paths.join(directory, name))
+    db.execute("DELETE FROM entry WHERE dir = ?", (directory,))
+    kept = (
+        (directory, name, *entry)
+        for name, entry in entries.items()
+        if entry.kind != ABSENT or entry is known.get(name)
+    )
+    db.executemany(PUT, kept)
+
+
+def _listing_expires(
+    known: Mapping[str, Entry], listed: Mapping[str, Metadata], fetch: Moment
+) -> float:
+    """The end of the lag window where the listing had to be corrected."""
+    corrected = [
+        entry.changed + fetch.lag
+        for name, entry in known.items()
+        if entry.changed is not None
+        and entry.as_of <= fetch.change
+        and lags(entry, entry_of(listed.get(name), 0, 0), fetch)
+    ]
+    return min([fetch.expires, *corrected])
+
+
+def _shown(entries: Mapping[str, Entry], listed: Mapping[str, Metadata]) -> dict[str, Metadata]:
+    """The children to answer with: of a path that we do not know, what the store listed."""
+    known = {
+        name: entry.metadata
+        for name, entry in entries.items()
+        if entry.kind != ABSENT and not _is_unknown(entry)
+    }
+    return known | {
+        name: metadata for name, metadata in listed.items() if _is_unknown(entries[name])
+    }
+
+
+def _is_unknown(entry: Entry) -> bool:
+    return entry.expires == 0 and entry.changed is None

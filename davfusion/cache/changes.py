@@ -1,0 +1,125 @@
+"""What our own changes do to the listing table, each in the transaction that numbers it.
+
+Two changes of one path that overlap leave it unknown, since nobody can say which one the store
+did last.
+"""
+
+import sqlite3
+
+from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment, entry_of
+from davfusion.cache.rows import (
+    BELOW,
+    changed_since,
+    drop_below,
+    find,
+    read_entry,
+    subtree,
+    write_entry,
+    write_listing,
+)
+from davfusion.stores import paths
+from davfusion.stores.store import Metadata
+
+
+def stored(
+    db: sqlite3.Connection, path: str, metadata: Metadata, made: Moment, number: int
+) -> bool:
+    """Whether it could be recorded: no other change of ours overlapped it."""
+    if changed_since(db, path, made):
+        forget(db, path, made.at, number)
+        return False
+    drop_below(db, path)
+    entry = entry_of(metadata, made.expires, number)
+    write_entry(db, path, entry._replace(own=number, changed=made.at))
+    _need_parents(db, path, made.at, number)
+    return True
+
+
+def created_directory(db: sqlite3.Connection, directory: str, made: Moment, number: int) -> None:
+    created = Metadata(modified=made.at, bytes=0, is_dir=True)
+    if stored(db, directory, created, made, number):
+        write_listing(db, directory, made.expires, number)
+
+
+def removed(db: sqlite3.Connection, path: str, kind: str, made: Moment, number: int) -> None:
+    """The `kind` that was at `path` is gone; a store leaves one of the other kind alone.
+
+    So this is no newer than the knowledge that it was of that kind, and expires with it.
+    """
+    known = find(db, path, made.at)
+    if known is None or known.kind != kind or changed_since(db, path, made):
+        forget(db, path, made.at, number)
+    else:
+        _vacate(db, path, made, known.expires, number)
+
+
+def _vacate(db: sqlite3.Connection, path: str, made: Moment, expires: float, number: int) -> None:
+    drop_below(db, path)
+    gone = Entry(ABSENT, expires=expires, as_of=number, own=number, changed=made.at)
+    write_entry(db, path, gone)
+
+
+def copied(db: sqlite3.Connection, src: str, dst: str, made: Moment, number: int) -> None:
+    source = find(db, src, made.at)
+    concurrent = changed_since(db, src, made) or changed_since(db, dst, made)
+    forget(db, dst, made.at, number)
+    if not concurrent and source is not None and source.kind != ABSENT:
+        arrived = source._replace(etag=None)
+        write_entry(db, dst, _unconfirmed(arrived, made.at, number))
+    _need_parents(db, dst, made.at, number)
+
+
+def moved(db: sqlite3.Connection, src: str, dst: str, made: Moment, number: int) -> None:
+    overlap = src == dst or paths.is_below(src, dst) or paths.is_below(dst, src)
+    if overlap or changed_since(db, src, made) or changed_since(db, dst, made):
+        forget(db, src, made.at, number)
+        forget(db, dst, made.at, number)
+        return
+    source, fresh = read_entry(db, src), find(db, src, made.at)
+    forget(db, dst, made.at, number)
+    if source is not None and source.kind != ABSENT:
+        arrived_at = made.at if fresh == source else None
+        write_entry(db, dst, _unconfirmed(source, arrived_at, number))
+    _rekey_below(db, src, dst, number)
+    _need_parents(db, dst, made.at, number)
+    _vacate(db, src, made, made.expires, number)
+
+
+def forget(db: sqlite3.Connection, path: str, now: float, number: int) -> None:
+    """Know nothing of `path` and below, nor answer with what is being asked just now."""
+    drop_below(db, path)
+    known = read_entry(db, path) or Entry(ABSENT)
+    write_entry(db, path, _unconfirmed(known, None, number))
+    _need_parents(db, path, now, number, certain=False)
+
+
+def _unconfirmed(entry: Entry, changed: float | None, number: int) -> Entry:
+    """An entry that we know to be there; its metadata is the store's to say."""
+    return entry._replace(expires=0.0, as_of=number, own=number, changed=changed, listed=None)
+
+
+def _rekey_below(db: sqlite3.Connection, src: str, dst: str, number: int) -> None:
+    """Let what is known below `src` be remembered below `dst`, where it answers nothing yet."""
+    db.execute(
+        "UPDATE entry SET dir = ? || substr(dir, ?), expires = 0, as_of = ?, changed = NULL,"  # noqa: S608
+        f" listed = NULL WHERE kind <> 'absent' AND {BELOW}",
+        (dst, len(src) + 1, number, *subtree(src)),
+    )
+
+
+def _need_parents(
+    db: sqlite3.Connection, path: str, now: float, number: int, *, certain: bool = True
+) -> None:
+    """The directories above `path` are there since `now`, or, if not `certain`, perhaps.
+
+    `own` stays as it is, for none of them was replaced.
+    """
+    for directory in paths.ancestors(path):
+        if directory == paths.ROOT:
+            return
+        known = read_entry(db, directory) or Entry(ABSENT)
+        entry = known
+        if known.kind != DIRECTORY or known.expires <= now:
+            entry = Entry(DIRECTORY, modified=now) if certain else known._replace(expires=0.0)
+        changed = now if certain else known.changed
+        write_entry(db, directory, entry._replace(as_of=number, own=known.own, changed=changed))

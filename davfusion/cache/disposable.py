@@ -1,0 +1,110 @@
+"""A database that may be lost at any time: what goes wrong with it is a miss, not an error."""
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from davfusion.database import Database
+from davfusion.platform import wait_for_lock
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_ATTEMPTS = 2
+"""The second one meets the new file: a change must not miss the one that others use by now."""
+
+
+class DisposableDatabase:
+    """A Database that many processes share, each of which may throw it away for all.
+
+    A file that SQLite cannot use is set aside as `NAME.corrupt` and made anew. Setting it aside
+    is also what follows a change that could not be recorded: a cache that missed a change must
+    not answer any process again.
+
+    Lock order: this object's lock, the lock file, the Database's lock.
+    """
+
+    def __init__(self, path: Path | None, schema: str) -> None:
+        self._path = path
+        self._database = Database(path, schema, durable=False)
+        self._lock = threading.RLock()
+        self._opened: tuple[int, int] | None = None
+        self._process = 0
+
+    def run(
+        self, task: Callable[[sqlite3.Connection], T], otherwise: T, *, write: bool = True
+    ) -> T:
+        """What `task` returns, run as one transaction; `otherwise` when the database fails."""
+        with self._lock:
+            for _ in range(_ATTEMPTS):
+                try:
+                    return self._run(task, write)
+                except (sqlite3.Error, OSError) as error:
+                    self._set_aside(error)
+            return otherwise
+
+    def close(self) -> None:
+        """Close this process's connection; the next use opens a new one."""
+        with self._lock:
+            self._database.close()
+            self._process = 0
+
+    def _run(self, task: Callable[[sqlite3.Connection], T], write: bool) -> T:
+        if self._process != os.getpid():
+            self._open()
+        with self._database.transaction(write=write) as connection:
+            result = task(connection)
+        if self._identity() == self._opened:
+            return result
+        # Set aside or deleted by another process: what was read or written there is void.
+        raise sqlite3.OperationalError("replaced by another process")
+
+    def _open(self) -> None:
+        with self._exclusive():
+            self._database.close()
+            self._database.rows("SELECT 1")
+            self._opened = self._identity()
+        self._process = os.getpid()
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _set_aside(self, error: Exception) -> None:
+        _log.warning("cache database %s failed: %s", self._path or "in memory", error)
+        self._database.close()
+        path = self._path
+        if path is not None:
+            try:
+                with self._exclusive():
+                    if self._process != os.getpid() or self._identity() == self._opened:
+                        _sidecar(path, "-wal").unlink(missing_ok=True)
+                        _sidecar(path, "-shm").unlink(missing_ok=True)
+                        path.replace(_sidecar(path, ".corrupt"))
+            except OSError as failure:
+                _log.warning("cache database %s cannot be set aside: %s", path, failure)
+        self._process = 0
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """No other process opens or sets aside the file meanwhile."""
+        if self._path is None:
+            yield
+            return
+        with _sidecar(self._path, ".lock").open("ab") as lock:
+            wait_for_lock(lock)
+            yield
+
+
+def _sidecar(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

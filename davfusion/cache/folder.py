@@ -1,0 +1,83 @@
+"""CacheFolder: what one share's cache keeps on the local disk, and who owns it."""
+
+import hashlib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from davfusion.cache.filestore import FileStore
+from davfusion.cache.listings import ListingTable
+from davfusion.platform import lock_file
+from davfusion.stores.paths import is_valid_name
+
+
+class CacheInUseError(Exception):
+    """Another server owns this cache folder."""
+
+
+class CacheFolder:
+    """`cache_dir/cache_id`, of mode 0700.
+
+    Its owner is one server: the process that claims it, and those forked from it. Only the owner
+    may recover it; using spool and listings needs no claim.
+    """
+
+    def __init__(self, cache_dir: str | os.PathLike[str] | None, cache_id: str) -> None:
+        if not is_valid_name(cache_id) or "\\" in cache_id:
+            raise ValueError(f"not usable as the name of a cache: {cache_id!r}")
+        self.path = (Path(cache_dir) if cache_dir else default_cache_dir()) / cache_id
+        self.spool = FileStore(self.path / "spool")
+        self.listings = ListingTable(self.path / "listings.sqlite")
+        self._lock: IO[Any] | None = None
+
+    def prepare(self) -> None:
+        """Make the folder and its spool where they are missing; disturbs nothing there."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.spool.prepare()
+
+    def claim(self) -> None:
+        """Become the owner until release() or the end of this process and its forks.
+
+        Raises CacheInUseError if another server is the owner, OSError if the folder cannot be
+        made or written.
+        """
+        self.prepare()
+        lock = (self.path / "lock").open("ab")
+        if not lock_file(lock):
+            lock.close()
+            raise CacheInUseError(f"another server uses the cache folder {self.path}")
+        self._lock = lock
+
+    def recover(self) -> None:
+        """Remove what a crashed process left in the spool: none of it was acknowledged.
+
+        Only for the owner, before its workers start.
+        """
+        self.spool.clear()
+
+    def release(self) -> None:
+        """Close what this process has open; if it is the last of the owner, others may claim."""
+        self.listings.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def default_cache_dir() -> Path:
+    """The folder for davfusion among this user's caches."""
+    if sys.platform == "win32":
+        root = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        root = str(Path.home() / "Library" / "Caches")
+    else:
+        root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "davfusion"
+
+
+def cache_id_for(store_name: str) -> str:
+    """A cache_id for the store of that name: the same every time, and safe as a file name."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", store_name).strip("-")[:40] or "store"
+    digest = hashlib.sha256(store_name.encode()).hexdigest()[:8]
+    return f"{readable}-{digest}"

@@ -1,0 +1,118 @@
+"""ListingTable: what is known of a share's entries and listings, for all its processes.
+
+An answer of the store is recorded unless one of our own changes overtook it: every change takes a
+number, a call to the store notes the last one before it starts, and neither an entry nor a
+listing is replaced by one that was asked for earlier.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from davfusion.cache import answers, changes, rows
+from davfusion.cache.disposable import DisposableDatabase
+from davfusion.cache.entry import DIRECTORY, FILE, Entry, Moment
+from davfusion.stores.store import Metadata
+
+T = TypeVar("T")
+
+
+class ListingTable:
+    """Entries and listings of one share, in a file (None: in this process's memory).
+
+    A failure of the file makes the methods answer "unknown". `now` and the times in Moments are
+    seconds of the one clock that all users of the table share.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._database = DisposableDatabase(path, rows.SCHEMA)
+
+    def close(self) -> None:
+        """Close this process's connection; the next use opens a new one."""
+        self._database.close()
+
+    def begin(self, now: float, age: float) -> Moment:
+        """The moment before a call to the store; `age` as in Moment."""
+        change = self._read(lambda db: rows.number(db, "SELECT latest FROM change"), -1)
+        return Moment(change, now, age)
+
+    def find(self, path: str, now: float) -> Entry | None:
+        """What is known of `path` at `now`, ABSENT included; None: unknown."""
+        return self._read(lambda db: rows.find(db, path, now), None)
+
+    def recall(self, path: str) -> Entry | None:
+        """What was last known of `path`, be it expired."""
+        return self._read(lambda db: rows.read_entry(db, path), None)
+
+    def children(self, directory: str, now: float) -> dict[str, Metadata] | None:
+        """Name -> metadata of all children, or None when not all are known."""
+        return self._read(lambda db: rows.fresh_children(db, directory, now), None)
+
+    def knows_tree(self, directory: str, now: float) -> bool:
+        """Whether `directory` and every known directory below it have a fresh listing."""
+        return self._read(lambda db: rows.knows_tree(db, directory, now), False)
+
+    def record_entry(self, path: str, metadata: Metadata | None, fetch: Moment) -> None:
+        """Record a stat; None: the store has nothing there."""
+        self._write(lambda db: answers.record_entry(db, path, metadata, fetch), None)
+
+    def record_listing(
+        self, directory: str, listed: Mapping[str, Metadata], fetch: Moment
+    ) -> dict[str, Metadata]:
+        """Record a listing; returns it with what is known better of our own changes."""
+        return self._write(
+            lambda db: answers.record_listing(db, directory, listed, fetch), dict(listed)
+        )
+
+    def stored(self, path: str, metadata: Metadata, made: Moment) -> None:
+        """We have stored a file."""
+
+        def task(db: sqlite3.Connection, number: int) -> None:
+            changes.stored(db, path, metadata, made, number)
+
+        self._change(task)
+
+    def created_directory(self, directory: str, made: Moment) -> None:
+        """We have made an empty directory."""
+        self._change(lambda db, number: changes.created_directory(db, directory, made, number))
+
+    def removed(self, gone: Iterable[str], made: Moment, *, is_dir: bool = False) -> None:
+        """We have removed these files, or directories with all below them."""
+        kind = DIRECTORY if is_dir else FILE
+
+        def task(db: sqlite3.Connection, number: int) -> None:
+            for path in gone:
+                changes.removed(db, path, kind, made, number)
+
+        self._change(task)
+
+    def copied(self, src: str, dst: str, made: Moment) -> None:
+        """We have copied a file or directory over `dst`; its new metadata is not known yet."""
+        self._change(lambda db, number: changes.copied(db, src, dst, made, number))
+
+    def moved(self, src: str, dst: str, made: Moment) -> None:
+        """As copied, and `src` is gone. The dates known of its files go along with their ETags."""
+        self._change(lambda db, number: changes.moved(db, src, dst, made, number))
+
+    def forget(self, touched: Iterable[str], now: float) -> None:
+        """These paths may have changed, nobody knows how: ask the store."""
+
+        def task(db: sqlite3.Connection, number: int) -> None:
+            for path in touched:
+                changes.forget(db, path, now, number)
+
+        self._change(task)
+
+    def _read(self, task: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        return self._database.run(task, otherwise, write=False)
+
+    def _write(self, task: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        return self._database.run(task, otherwise)
+
+    def _change(self, task: Callable[[sqlite3.Connection, int], None]) -> None:
+        def numbered(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE change SET latest = latest + 1")
+            task(db, rows.number(db, "SELECT latest FROM change"))
+
+        self._write(numbered, None)

@@ -1,0 +1,215 @@
+"""MetadataCachingStore: answers stats and listings from the share's listing table."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from davfusion.cache.entry import ABSENT, DIRECTORY, Moment
+from davfusion.cache.listings import ListingTable
+from davfusion.stores import paths
+from davfusion.stores.store import (
+    ConflictError,
+    InterruptEvent,
+    Metadata,
+    NoSuchFilesytemObjectError,
+    ReadableStream,
+    SourceStream,
+    Store,
+)
+from davfusion.stores.wrapper import StoreWrapper
+
+
+class MetadataCachingStore(StoreWrapper):
+    """A Store whose metadata costs the wrapped store one call per cache_expiration_time.
+
+    An answer, also that nothing is there, holds for `cache_expiration_time` seconds from the
+    moment it was asked for, however often it is read. A change made through this layer shows at
+    once to all that share `listings` (None: this object alone); after a change that failed, what
+    it may have touched is asked for again. `clock` gives seconds, the same for all sharers.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        cache_expiration_time: float = 60,
+        *,
+        listings: ListingTable | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(store)
+        self._age = cache_expiration_time
+        self._listings = listings or ListingTable()
+        self._clock = clock
+        self._figures: dict[str, tuple[int | None, float]] = {}
+
+    def get_cache_expiration_time(self) -> float:
+        """Seconds until an answer is asked for again."""
+        return self._age
+
+    def is_cached_version_invalid(self, path: str) -> bool:
+        """Whether the store's version is newer than the one known here, or does not exist.
+
+        Asks the store. A path that nothing is known of has no valid version.
+        """
+        known = self._listings.recall(paths.check_path(path))
+        try:
+            current = super().get_metadata(path)
+        except NoSuchFilesytemObjectError:
+            return True
+        if known is None or known.kind == ABSENT:
+            return True
+        if known.etag is not None and "etag" in current:
+            return known.etag != current["etag"]
+        return (known.modified, known.bytes) != (current["modified"], current["bytes"])
+
+    def get_metadata(self, path: str) -> Metadata:
+        known = self._listings.find(paths.check_path(path), self._clock())
+        if known is None:
+            return self._stat(path)
+        if known.kind == ABSENT:
+            raise NoSuchFilesytemObjectError(path)
+        return known.metadata
+
+    def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
+        now = self._clock()
+        children = self._listings.children(paths.check_path(directory), now)
+        if children is not None:
+            return children
+        known = self._listings.find(directory, now)
+        if known is not None and known.kind != DIRECTORY:
+            raise NoSuchFilesytemObjectError(directory)
+        fetch = self._begin()
+        listed = super().get_directory_metadata(directory)
+        return self._listings.record_listing(directory, listed, fetch)
+
+    def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
+        """As the contract says; what is not known of the subtree is fetched in one walk."""
+        if not self._listings.knows_tree(paths.check_path(directory), self._clock()):
+            self._prefetch(directory)
+        yield from Store.walk_metadata(self, directory)
+
+    def get_directory_listing(self, directory: str) -> list[str]:
+        return Store.get_directory_listing(self, directory)
+
+    def open_read(
+        self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+    ) -> ReadableStream:
+        with self._reading(path):
+            return super().open_read(path, offset, length, etag)
+
+    def get_file(self, path: str) -> bytes:
+        with self._reading(path):
+            return super().get_file(path)
+
+    def store_fileobject(
+        self,
+        fileobject: SourceStream,
+        path: str,
+        interrupt_event: InterruptEvent | None = None,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        with self._changing(path) as made:
+            metadata = super().store_fileobject(
+                fileobject,
+                path,
+                interrupt_event,
+                if_etag=if_etag,
+                modified=modified,
+                content_type=content_type,
+            )
+            self._listings.stored(path, metadata, made())
+        return metadata
+
+    def delete(self, path: str, is_dir: bool = False) -> None:
+        with self._changing(path) as made:
+            super().delete(path, is_dir)
+            self._listings.removed([path], made(), is_dir=is_dir)
+
+    def delete_many(self, files: Iterable[str]) -> None:
+        gone = [paths.check_path(path) for path in files]
+        with self._changing(*gone) as made:
+            super().delete_many(gone)
+            self._listings.removed(gone, made())
+
+    def create_directory(self, directory: str) -> None:
+        with self._changing(directory) as made:
+            super().create_directory(directory)
+            self._listings.created_directory(directory, made())
+
+    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+        with self._changing(path_to_dest) as made:
+            super().duplicate(path_to_src, path_to_dest)
+            self._listings.copied(path_to_src, path_to_dest, made())
+
+    def move(self, path_to_src: str, path_to_dest: str) -> None:
+        with self._changing(path_to_src, path_to_dest) as made:
+            super().move(path_to_src, path_to_dest)
+            self._listings.moved(path_to_src, path_to_dest, made())
+
+    def get_free_space(self) -> int | None:
+        return self._figure("free", super().get_free_space)
+
+    def get_used_space(self) -> int | None:
+        return self._figure("used", super().get_used_space)
+
+    def get_overall_space(self) -> int | None:
+        return self._figure("overall", super().get_overall_space)
+
+    def _begin(self) -> Moment:
+        return self._listings.begin(self._clock(), self._age)
+
+    def _stat(self, path: str) -> Metadata:
+        fetch = self._begin()
+        try:
+            metadata = super().get_metadata(path)
+        except NoSuchFilesytemObjectError:
+            self._listings.record_entry(path, None, fetch)
+            raise
+        self._listings.record_entry(path, metadata, fetch)
+        return metadata
+
+    def _prefetch(self, directory: str) -> None:
+        fetch = self._begin()
+        tree: dict[str, dict[str, Metadata]] = {directory: {}}
+        for path, metadata in super().walk_metadata(directory):
+            tree.setdefault(paths.parent(path), {})[paths.name(path)] = metadata
+            if metadata["is_dir"]:
+                tree.setdefault(path, {})
+        for parent, children in tree.items():
+            self._listings.record_listing(parent, children, fetch)
+
+    @contextmanager
+    def _changing(self, *touched: str) -> Iterator[Callable[[], Moment]]:
+        """Gives the moment of the change once it is made; forgets the paths if it fails."""
+        for path in touched:
+            paths.check_path(path)
+        since = self._begin()
+        try:
+            yield lambda: replace(since, at=self._clock())
+        except BaseException:
+            # Whether the service has done it, or a part of it, nobody knows.
+            self._listings.forget(touched, self._clock())
+            raise
+
+    @contextmanager
+    def _reading(self, path: str) -> Iterator[None]:
+        """Forgets a file that turns out to be gone or another version."""
+        try:
+            yield
+        except (NoSuchFilesytemObjectError, ConflictError):
+            known = self._listings.find(path, self._clock())
+            if known is not None and known.kind != ABSENT:
+                self._listings.forget([path], self._clock())
+            raise
+
+    def _figure(self, name: str, ask: Callable[[], int | None]) -> int | None:
+        now = self._clock()
+        value, expires = self._figures.get(name, (None, now))
+        if now >= expires:
+            value = ask()
+            self._figures[name] = (value, now + self._age)
+        return value

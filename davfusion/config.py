@@ -1,0 +1,102 @@
+"""What the user chose, checked and frozen."""
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+MB: Final = 1024 * 1024
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 1024, "M": MB, "G": 1024 * MB, "T": 1024 * 1024 * MB}
+
+
+class ConfigError(Exception):
+    """A value cannot be used; the text names it and says what would do."""
+
+
+@dataclass(frozen=True)
+class S3Options:
+    """How to speak to an S3 service; None: as the environment says, as every AWS tool."""
+
+    endpoint_url: str | None = None
+    path_style: bool | None = None
+    checksums: Literal["md5", "sdk"] = "md5"
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """One share and how it is served. Every value can be pickled, for the worker processes."""
+
+    target: str
+    host: str = "127.0.0.1"
+    port: int = 8080
+    cache_dir: Path | None = None
+    """None: among the user's caches."""
+    cache_id: str | None = None
+    """None: made from the target."""
+    cache_size: int = 2000 * MB
+    """Bytes."""
+    cache_expiration: float | None = None
+    """Seconds; None: 60, and nothing is cached where asking the store costs as little."""
+    write_back_delay: float = 0.0
+    """Seconds."""
+    workers: int = 2
+    read_only: bool = False
+    users: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """(name, hash of the password)."""
+    htpasswd: Path | None = None
+    anonymous: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    log_level: str = "info"
+    s3: S3Options = S3Options()
+
+    @property
+    def has_users(self) -> bool:
+        """Whether clients must name themselves; also true for an htpasswd file that is empty."""
+        return bool(self.users or self.htpasswd)
+
+
+def check(config: ServeConfig) -> ServeConfig:
+    """Return `config` if its values fit together; raises ConfigError."""
+    if (config.tls_cert is None) != (config.tls_key is None):
+        raise ConfigError("--tls-cert and --tls-key belong together: give both or none")
+    if config.has_users and config.anonymous:
+        raise ConfigError("--anonymous and users contradict each other: leave one of them out")
+    if not (config.has_users or config.anonymous or is_loopback(config.host)):
+        raise ConfigError(
+            f"without users, anyone who reaches {config.host} could read and delete everything: "
+            "give --user or --htpasswd, or say --anonymous if that is meant"
+        )
+    return config
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`; a name counts by what it resolves to."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(str(address[4][0])).is_loopback for address in found)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `2000MB`, `1.5 GB`, `500KiB` or a plain number; units are powers of 1024.
+
+    Raises ConfigError.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ConfigError(f"{text!r} is not a size such as 2000MB or 1.5GB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds of `60`, `0.5` or `60s`; raises ConfigError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*s?", text.strip(), re.ASCII)
+    if not match:
+        raise ConfigError(f"{text!r} is not a number of seconds such as 60 or 0.5")
+    return float(match[1])

@@ -1,0 +1,86 @@
+"""What only some systems have, each with the fallback for the others.
+
+Only Linux is tested; this module keeps what differs on macOS and Windows in one place.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import IO, Any, Final
+
+START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"
+"""How worker processes are started; macOS's own libraries do not survive a fork."""
+
+CASE_INSENSITIVE_NAMES: Final = sys.platform in ("darwin", "win32")
+"""Whether the system's usual file systems take `a` and `A` for one name."""
+
+_RESERVED_CHARACTERS = frozenset('<>:"|?*\\') | {chr(code) for code in range(32)}
+_RESERVED_NAMES = frozenset(
+    ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))]
+)
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def fsync_directory(path: Path) -> None:
+        """Return when the names in the folder `path` are on the disk: NTFS journals them."""
+
+    def lock_file(file: IO[Any]) -> bool:
+        """Lock `file` for this handle alone, without waiting; False if another handle holds it.
+
+        The lock ends when the file is closed, also by the death of the process.
+        """
+        file.seek(0)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def wait_for_lock(file: IO[Any]) -> None:
+        """As lock_file, but wait until the lock is free."""
+        while not lock_file(file):
+            _pause()
+
+    def _pause() -> None:
+        import time  # noqa: PLC0415
+
+        time.sleep(0.005)
+
+    def is_reserved_name(name: str) -> bool:
+        """Whether the system cannot store a file of this name as it is."""
+        return (
+            not _RESERVED_CHARACTERS.isdisjoint(name)
+            or name[-1:] in (".", " ")
+            or name.partition(".")[0].upper() in _RESERVED_NAMES
+        )
+
+else:
+    import fcntl
+
+    def fsync_directory(path: Path) -> None:
+        """Return when the names in the folder `path` are on the disk."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def lock_file(file: IO[Any]) -> bool:
+        """Lock `file` for this handle alone, without waiting; False if another handle holds it.
+
+        The lock ends when the file is closed, also by the death of the process.
+        """
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def wait_for_lock(file: IO[Any]) -> None:
+        """As lock_file, but wait until the lock is free."""
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+    def is_reserved_name(name: str) -> bool:  # noqa: ARG001
+        """Whether the system cannot store a file of this name as it is."""
+        return False

@@ -1,0 +1,259 @@
+"""The processes of one server: a supervisor that holds the port, and workers that answer.
+
+A pipe ties them together: only the supervisor holds its writing end, so the workers see its end
+when the supervisor stops, and also when it is killed.
+"""
+
+import errno
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from davfusion.access_log import configure_logging
+from davfusion.http_server import SHUTDOWN_SECONDS, HttpServer
+from davfusion.platform import START_METHOD
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+logger = logging.getLogger(__name__)
+
+BACKLOG: Final = 512
+"""Connections that may wait in the kernel for a worker."""
+
+STOP_SECONDS: Final = SHUTDOWN_SECONDS + 2.0
+"""After this long a worker ends whatever it is doing."""
+
+_STEADY_SECONDS: Final = 10.0
+_MAX_PAUSE: Final = 30.0
+
+
+class ServerError(Exception):
+    """The server cannot start; the text names the cause and the cure."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there, dual-stack for `::`; raises ServerError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise ServerError(f"--host {host} is no address of this machine: {error}") from error
+    try:
+        _bind(listener, address)
+    except OSError as error:
+        listener.close()
+        raise ServerError(_cannot_listen(error, host, port)) from error
+    return listener
+
+
+def _bind(listener: socket.socket, address: tuple[object, ...]) -> None:
+    if sys.platform == "win32":  # there, SO_REUSEADDR would share the port with anyone
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listener.family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # those accepted inherit it
+    listener.bind(address)
+    listener.listen(BACKLOG)
+
+
+def _cannot_listen(error: OSError, host: str, port: int) -> str:
+    if isinstance(error, PermissionError):
+        return f"not permitted to listen on port {port}: choose one above 1023 with --port"
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use: stop that program, or choose another --port"
+    return f"cannot listen on {host} port {port}: {error.strerror}; see --host and --port"
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """The PEM files of a server's certificate chain and of its key."""
+
+    cert: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """Raises ServerError."""
+        for path in (self.cert, self.key):
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                raise ServerError(f"cannot read {path}: {error.strerror}") from error
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.cert, self.key, password=_no_password)
+        except (ssl.SSLError, ValueError) as error:
+            raise ServerError(
+                f"{self.cert} and {self.key} are no certificate and its unencrypted key in PEM: "
+                f"{getattr(error, 'reason', None) or error}"
+            ) from error
+        return context
+
+
+def _no_password() -> str:
+    """Without it, OpenSSL would ask on the terminal."""
+    raise ValueError("the key is encrypted")
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """All that a worker needs; can be pickled.
+
+    `make_application` is called in the worker, so that what it opens belongs to that process.
+    """
+
+    listener: socket.socket
+    make_application: "Callable[[], WSGIApplication]"
+    tls: TlsFiles | None
+    log_level: str
+
+
+def run_worker(
+    spec: WorkerSpec, life: Connection, supervisors_end: Connection, is_ready: Event
+) -> None:
+    """A worker's whole life: serve until the supervisor stops or dies, or SIGTERM comes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the supervisor decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    supervisors_end.close()  # the copy that came over the fork would keep the pipe open
+    configure_logging(spec.log_level)
+    tls = spec.tls.context() if spec.tls else None
+    server = HttpServer(spec.listener, spec.make_application(), tls)
+    server.prepare()
+    is_ready.set()
+    must_stop = threading.Event()
+    threading.Thread(target=_wait_for_end, args=(life, must_stop), daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: must_stop.set())
+    stopper = threading.Thread(target=_stop, args=(server, must_stop), daemon=True)
+    stopper.start()
+    server.serve()
+    stopper.join()
+
+
+def _wait_for_end(life: Connection, must_stop: threading.Event) -> None:
+    with suppress(EOFError, OSError):
+        life.recv_bytes()
+    must_stop.set()
+
+
+def _stop(server: HttpServer, must_stop: threading.Event) -> None:
+    """Let requests under way finish, but end the process when that takes too long."""
+    must_stop.wait()
+    limit = threading.Timer(STOP_SECONDS, os._exit, [0])
+    limit.daemon = True
+    limit.start()
+    server.stop()
+
+
+class Restarts:
+    """When to start a worker again: at once, but later and later if it keeps dying young."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._pause = 0.0
+        self._due: list[float] = []
+
+    def died(self, started: float) -> float:
+        """Note a worker's death; returns the pause in seconds."""
+        young = self._clock() - started < _STEADY_SECONDS
+        self._pause = min(max(2 * self._pause, 0.5), _MAX_PAUSE) if young else 0.0
+        self._due.append(self._clock() + self._pause)
+        return self._pause
+
+    def take_due(self) -> int:
+        """How many workers are to be started now."""
+        now = self._clock()
+        due = [moment for moment in self._due if moment <= now]
+        self._due = [moment for moment in self._due if moment > now]
+        return len(due)
+
+    def next_due(self) -> float | None:
+        """Seconds until take_due has something; None: nothing is awaited."""
+        return max(0.0, min(self._due) - self._clock()) if self._due else None
+
+
+class Supervisor:
+    """Keeps `workers` processes running until SIGINT or SIGTERM.
+
+    It stays free of threads, since it forks again whenever a worker dies.
+    """
+
+    def __init__(self, spec: WorkerSpec, workers: int) -> None:
+        self._spec = spec
+        self._workers = workers
+        self._context: BaseContext = multiprocessing.get_context(START_METHOD)
+        self._life, self._end = self._context.Pipe(duplex=False)
+        self._running: dict[BaseProcess, float] = {}
+        self._restarts = Restarts()
+        self._is_ready: Event = self._context.Event()
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Returns when all workers have ended."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        for _ in range(self._workers):
+            self._start()
+        while self._running or not self._is_stopping:
+            self._watch()
+
+    def _start(self) -> None:
+        process = self._context.Process(  # type: ignore[attr-defined]
+            target=run_worker, args=(self._spec, self._life, self._end, self._is_ready)
+        )
+        process.start()
+        self._running[process] = time.monotonic()
+        logger.debug("worker %d started", process.pid)
+
+    def _watch(self) -> None:
+        awaited: list[Any] = [process.sentinel for process in self._running]
+        if not self._is_stopping:
+            awaited.append(self._life)  # shows its end as soon as a signal has closed it
+        wait(awaited, self._restarts.next_due())
+        for process in [process for process in self._running if not process.is_alive()]:
+            started = self._running.pop(process)
+            if not self._is_stopping:
+                self._note_death(process, started)
+        if not self._is_stopping:
+            for _ in range(self._restarts.take_due()):
+                self._start()
+
+    def _note_death(self, process: BaseProcess, started: float) -> None:
+        if not self._is_ready.is_set():
+            self._stop()
+            raise ServerError("a worker process could not start; its error stands above")
+        pause = self._restarts.died(started)
+        code = process.exitcode
+        logger.error("worker %d ended with %s; the next starts in %gs", process.pid, code, pause)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """First: stop taking requests and finish those under way. Again: end at once."""
+        if self._is_stopping:
+            for process in self._running:
+                process.kill()
+            return
+        self._stop()
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._spec.listener.close()
+        self._end.close()

@@ -1,0 +1,125 @@
+"""The stack of one share, in reading order, and what must be true before it is served."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from davfusion.cache.caching_store import CachingStore
+from davfusion.cache.folder import CacheFolder, CacheInUseError, cache_id_for
+from davfusion.cache.listings import ListingTable
+from davfusion.cache.metadata_caching_store import MetadataCachingStore
+from davfusion.config import MB, ServeConfig
+from davfusion.stores.observed import ObservedStore
+from davfusion.stores.registry import TargetError, open_store
+from davfusion.stores.retrying import RetryingStore
+from davfusion.stores.store import (
+    NoSuchFilesytemObjectError,
+    Store,
+    StoreAccessError,
+    StoreAutorizationError,
+    TransientStoreError,
+)
+
+DEFAULT_EXPIRATION = 60.0
+"""Seconds."""
+
+
+class ShareError(Exception):
+    """The share cannot be served; the text names the cause and the cure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedShare:
+    """A share that can be served; its cache folder stays claimed while this is kept."""
+
+    folder: CacheFolder
+    is_in_one_process: bool
+    """Its content lives in the memory of one process, so only one worker can serve it."""
+
+
+def prepare(config: ServeConfig) -> PreparedShare:
+    """Ask the store whether it can be used, and claim and recover the cache folder.
+
+    Called once, before the workers start. Raises ShareError.
+    """
+    store = _open_target(config)
+    folder = _cache_folder(config, store)
+    try:
+        folder.claim()
+        folder.recover()
+    except CacheInUseError as error:
+        raise ShareError(f"{error}: stop it, or give this one another --cache-id") from error
+    except OSError as error:
+        raise ShareError(
+            f"the cache folder {folder.path} cannot be written ({error.strerror}): "
+            "choose another with --cache-dir"
+        ) from error
+    try:
+        store.check_access()
+    except StoreAccessError as error:
+        raise ShareError(f"{error}; {_cure(error)}") from error
+    return PreparedShare(folder, store.features.one_process)
+
+
+def _cure(error: StoreAccessError) -> str:
+    if isinstance(error, StoreAutorizationError):
+        return "check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE and so on) and their rights"
+    if isinstance(error, TransientStoreError):
+        return "check the network and the address (--s3-endpoint-url, AWS_ENDPOINT_URL)"
+    return "check the name and the settings of the store"
+
+
+def open_share(config: ServeConfig) -> tuple[Store, Path]:
+    """All that stands between the DAV side and the service, and the database of locks.
+
+    Called in each worker: clients of a service do not survive a fork.
+    """
+    target = _open_target(config)
+    folder = _cache_folder(config, target)
+    expiration = _expiration(config, target)
+    listings = folder.listings if expiration else ListingTable()
+    store = CachingStore(
+        MetadataCachingStore(
+            RetryingStore(ObservedStore(target)),
+            expiration,
+            listings=listings,
+        ),
+        expiration,
+        config.cache_size // MB,
+        folder.path.name,
+        folder.path.parent,
+    )
+    return store, folder.path / "state.sqlite"
+
+
+def _open_target(config: ServeConfig) -> Store:
+    try:
+        return open_store(config.target, config.s3)
+    except NoSuchFilesytemObjectError as error:
+        raise ShareError(f"{config.target} does not exist: make it, or check its name") from error
+    except (TargetError, StoreAccessError) as error:
+        raise ShareError(str(error)) from error
+
+
+def _cache_folder(config: ServeConfig, store: Store) -> CacheFolder:
+    cache_id = config.cache_id or cache_id_for(" ".join([store.get_name(), *_endpoint(config)]))
+    try:
+        return CacheFolder(config.cache_dir and config.cache_dir.absolute(), cache_id)
+    except ValueError as error:
+        raise ShareError(f"--cache-id: {error}") from error
+
+
+def _endpoint(config: ServeConfig) -> list[str]:
+    """A bucket of the same name on another server is another store."""
+    if not config.target.lower().startswith("s3:"):
+        return []
+    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    candidates = (config.s3.endpoint_url, *map(os.environ.get, variables))
+    return [url for url in candidates if url][:1]
+
+
+def _expiration(config: ServeConfig, store: Store) -> float:
+    """Seconds; 0 where asking the store costs no more, so that outside changes show at once."""
+    if config.cache_expiration is not None:
+        return config.cache_expiration
+    return 0.0 if store.features.cheap_metadata else DEFAULT_EXPIRATION

@@ -1,0 +1,59 @@
+"""What an error of the operating system means by the Store contract."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from davfusion.stores.errors import (
+    AlreadyExistsError,
+    NoSuchFilesytemObjectError,
+    StoreAccessError,
+    StoreAutorizationError,
+    StoreSpaceLimitError,
+)
+
+_MEANINGS: dict[int | None, tuple[type[StoreAccessError], int | None]] = {
+    errno.ENOENT: (NoSuchFilesytemObjectError, None),
+    errno.EEXIST: (AlreadyExistsError, None),
+    errno.EISDIR: (AlreadyExistsError, None),
+    errno.EACCES: (StoreAutorizationError, None),
+    errno.EPERM: (StoreAutorizationError, None),
+    errno.EROFS: (StoreAutorizationError, None),
+    errno.ENOSPC: (StoreSpaceLimitError, None),
+    errno.EDQUOT: (StoreSpaceLimitError, None),
+    errno.EFBIG: (StoreSpaceLimitError, 413),
+    errno.ENOTDIR: (StoreAccessError, 409),
+    errno.ELOOP: (StoreAccessError, 409),
+    errno.ENAMETOOLONG: (StoreAccessError, 414),
+    errno.EINVAL: (StoreAccessError, 400),
+    errno.EILSEQ: (StoreAccessError, 400),
+}
+
+_NOT_THERE = {errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR, errno.EINVAL}
+"""To a reader these say that nothing is stored under that path."""
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Raise an OSError of the block as the error of the contract."""
+    try:
+        yield
+    except OSError as error:
+        raise store_error(error, path) from error
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """As writing, for a block that changes nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            raise NoSuchFilesytemObjectError(path) from error
+        raise store_error(error, path) from error
+
+
+def store_error(error: OSError, path: str) -> StoreAccessError:
+    """The error of the contract for `error`, named by store path."""
+    kind, status = _MEANINGS.get(error.errno, (StoreAccessError, None))
+    return kind(f"{path}: {error.strerror or error}", status)

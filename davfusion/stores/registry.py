@@ -1,0 +1,91 @@
+"""From what a user names - a folder, s3://bucket/prefix, memory: - to a Store.
+
+A store's module is imported when it is named, so that a folder needs no SDK.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from davfusion.stores.store import Store
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(.*)", re.IGNORECASE | re.DOTALL)
+"""At least two letters: `C:` is a drive."""
+
+
+class TargetError(ValueError):
+    """A target that names no store; the message says what would."""
+
+
+def open_store(
+    target: str, options: "Mapping[str, Any] | DataclassInstance | None" = None
+) -> Store:
+    """The store that `target` names; nothing is sent yet.
+
+    `options` are the keyword arguments of a store that takes some, by name or as a dataclass.
+    Raises TargetError, and StoreAccessError for a folder that cannot be used.
+    """
+    match = _SCHEME.fullmatch(target)
+    scheme, rest = (match[1].lower(), match[2]) if match else ("local", target)
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}:" for name in SCHEMES)
+        raise TargetError(
+            f"no store is called {scheme}: (there are {known}); "
+            f"a folder of that name is local:{target}"
+        )
+    return SCHEMES[scheme](rest, _keywords(options))
+
+
+def _keywords(options: "Mapping[str, Any] | DataclassInstance | None") -> Mapping[str, Any]:
+    if options is None or isinstance(options, Mapping):
+        return options or {}
+    return asdict(options)
+
+
+def _open_local(path: str, _: Mapping[str, Any]) -> Store:
+    from davfusion.stores.local import LocalStore  # noqa: PLC0415
+
+    if not path:
+        raise TargetError("local: needs a folder, as in local:/srv/files")
+    return LocalStore(Path(path).expanduser())
+
+
+def _open_file_url(rest: str, options: Mapping[str, Any]) -> Store:
+    parts = urlsplit(rest, allow_fragments=False)
+    if parts.netloc not in ("", "localhost"):
+        raise TargetError(f"file: names a folder of this machine, not of {parts.netloc}")
+    return _open_local(url2pathname(parts.path), options)
+
+
+def _open_s3(rest: str, options: Mapping[str, Any]) -> Store:
+    from davfusion.stores.s3 import S3Store  # noqa: PLC0415
+
+    bucket, _, prefix = rest.removeprefix("//").partition("/")
+    if not bucket:
+        raise TargetError("s3: needs a bucket, as in s3://bucket/prefix")
+    return S3Store(bucket, prefix.strip("/"), **options)
+
+
+def _open_memory(rest: str, _: Mapping[str, Any]) -> Store:
+    from davfusion.stores.memory import MemoryStore  # noqa: PLC0415
+
+    if rest.strip("/"):
+        raise TargetError("memory: takes no path")
+    return MemoryStore()
+
+
+Opener: TypeAlias = Callable[[str, Mapping[str, Any]], Store]
+
+SCHEMES: Final[Mapping[str, Opener]] = {
+    "local": _open_local,
+    "file": _open_file_url,
+    "s3": _open_s3,
+    "memory": _open_memory,
+}

@@ -1,0 +1,143 @@
+"""The client of one S3 service: settings, credentials as every AWS tool finds them, connections."""
+
+import base64
+import hashlib
+import os
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+from davfusion.stores.s3_errors import s3_errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECTIONS: Final = 32
+CONNECT_SECONDS: Final = 10
+READ_SECONDS: Final = 60
+
+Checksums = Literal["md5", "sdk"]
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """Where the service is and how to speak to it; None: as the environment says.
+
+    checksums: `md5` sends Content-MD5, which every S3 server knows; `sdk` the SDK's CRC
+    trailers, which some refuse. path_style None: the bucket goes into the path for an endpoint
+    of one's own, into the host name for AWS.
+    """
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    path_style: bool | None = None
+    checksums: Checksums = "md5"
+
+
+class _Process:
+    """What belongs to one process."""
+
+    def __init__(self) -> None:
+        self.id = os.getpid()
+        self.lock = threading.Lock()
+        self.client: S3Client | None = None
+        self.pool: ThreadPoolExecutor | None = None
+
+
+class Connection:
+    """One client and one pool of threads for each process: neither is shared across a fork."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._process = _Process()
+
+    @property
+    def client(self) -> "S3Client":
+        """The client, made on first use in this process."""
+        process = self._here()
+        with process.lock:
+            if process.client is None:
+                with s3_errors("S3 client"):
+                    process.client = make_client(self._settings)
+            return process.client
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads for single requests that run beside another; they wait for nothing else."""
+        process = self._here()
+        with process.lock:
+            if process.pool is None:
+                process.pool = ThreadPoolExecutor(CONNECTIONS // 2, "s3")
+            return process.pool
+
+    def reset(self) -> None:
+        """Close the connections; the next call makes new ones, with credentials read anew."""
+        process = self._here()
+        with process.lock:
+            client, process.client = process.client, None
+        if client is not None:
+            client.close()
+
+    def _here(self) -> _Process:
+        if self._process.id != os.getpid():
+            self._process = _Process()
+        return self._process
+
+
+def make_client(settings: ClientSettings) -> "S3Client":
+    """A client that never retries by itself: RetryingStore is the only one that does."""
+    session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+
+    def make(config: Config) -> "S3Client":
+        return session.client("s3", endpoint_url=settings.endpoint_url, config=config)
+
+    client = make(_config(settings))
+    if _wants_path_style(settings, client):
+        client.close()
+        style = Config(s3={"addressing_style": "path"})
+        client = make(_config(settings).merge(style))
+    if settings.checksums == "md5":
+        client.meta.events.register("before-call.s3.DeleteObjects", _send_content_md5)
+    return client
+
+
+def _wants_path_style(settings: ClientSettings, client: "S3Client") -> bool:
+    """Any endpoint but AWS's own, wherever it was set: few others have a host name a bucket."""
+    if settings.path_style is not None:
+        return settings.path_style
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    return not host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _config(settings: ClientSettings) -> Config:
+    when: Literal["when_required", "when_supported"] = (
+        "when_required" if settings.checksums == "md5" else "when_supported"
+    )
+    return Config(
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        max_pool_connections=CONNECTIONS,
+        tcp_keepalive=True,
+        request_checksum_calculation=when,
+        response_checksum_validation=when,
+    )
+
+
+def content_md5(digest: bytes) -> str:
+    """The value of a Content-MD5 header (RFC 1864)."""
+    return base64.b64encode(digest).decode()
+
+
+def _send_content_md5(params: Mapping[str, Any], **_: object) -> None:
+    """DeleteObjects must carry a digest; older servers know no other than Content-MD5."""
+    params["context"].pop("checksum", None)
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = content_md5(digest)

@@ -1,0 +1,96 @@
+"""Copying keys inside the service: whole, in parts, or through this machine where it cannot."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from davfusion.stores.s3_bucket import Bucket, Head
+from davfusion.stores.s3_errors import is_unsupported, s3_errors
+from davfusion.stores.s3_source import opened
+from davfusion.stores.s3_upload import MAX_PART, MAX_PARTS, MIB, Range, Uploader, ranges
+from davfusion.stores.store import NoSuchFilesytemObjectError
+
+COPY_PART: Final = 256 * MIB
+"""Bytes of one UploadPartCopy: no byte passes here, so fewer and larger than parts sent."""
+
+_CARRIED: Final = (
+    *("Metadata", "ContentType", "ContentEncoding", "ContentDisposition"),
+    *("ContentLanguage", "CacheControl"),
+)
+"""What a copy in parts does not take over by itself."""
+
+
+@dataclass
+class Copier:
+    """Copies within one bucket; `limit` is the most bytes that CopyObject takes."""
+
+    bucket: Bucket
+    uploader: Uploader
+    limit: int
+    server_side: bool = True
+
+    def copy(self, src: str, dst: str, size: int) -> None:
+        """Copy one key with its metadata: one request, or one for each part above the limit."""
+        with s3_errors(self.bucket.address(src)):
+            if not self.server_side:
+                self._through_here(src, dst)
+                return
+            try:
+                self._within(src, dst, size)
+            except ClientError as error:
+                if not is_unsupported(error):
+                    raise
+                self.server_side = False
+                self._through_here(src, dst)
+
+    def _within(self, src: str, dst: str, size: int) -> None:
+        source = {"Bucket": self.bucket.name, "Key": src}
+        if size <= self.limit:
+            self.bucket.client.copy_object(
+                Bucket=self.bucket.name,
+                Key=dst,
+                CopySource=source,  # type: ignore[arg-type]
+            )
+            return
+        head = self._head(src)
+        condition = {"CopySource": source, "CopySourceIfMatch": head["ETag"]}
+
+        def send_part(upload: str, part: Range) -> Mapping[str, Any]:
+            return self._copy_part(dst, upload, part, condition)
+
+        parts = ranges(head["ContentLength"], min(COPY_PART, self.limit))
+        self.uploader.in_parts(dst, parts, send_part, carried(head))
+
+    def _copy_part(
+        self, key: str, upload: str, part: Range, condition: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        number, start, length = part
+        answer = self.bucket.client.upload_part_copy(
+            Bucket=self.bucket.name,
+            Key=key,
+            UploadId=upload,
+            PartNumber=number,
+            CopySourceRange=f"bytes={start}-{start + length - 1}",
+            **condition,
+        )["CopyPartResult"]
+        sums = {name: value for name, value in answer.items() if name.startswith("ChecksumCRC")}
+        return {"PartNumber": number, "ETag": answer["ETag"], **sums}
+
+    def _through_here(self, src: str, dst: str) -> None:
+        answer = self.bucket.client.get_object(Bucket=self.bucket.name, Key=src)
+        with closing(answer["Body"]) as body, opened(body, None, MAX_PARTS * MAX_PART) as source:
+            self.uploader.write(dst, source, carried(dict(answer)), None)
+
+    def _head(self, key: str) -> Head:
+        head = self.bucket.head(key)
+        if head is None:
+            raise NoSuchFilesytemObjectError(self.bucket.address(key))
+        return head
+
+
+def carried(head: Head) -> dict[str, Any]:
+    """The fields of a new object that take over what `head` says of the old one."""
+    return {name: head[name] for name in _CARRIED if head.get(name)}

@@ -1,0 +1,158 @@
+"""Pure: what keys mean as files and directories.
+
+A directory shows by a marker (an empty key `name/`, or `name_$folder$` as Hadoop writes), or by
+any key below it. A folder shadows a file of the same name, except that `name_$folder$` alone
+does not. No order of keys is relied on: some servers list in tree order.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from davfusion.stores import paths
+from davfusion.stores.store import Metadata
+
+FOLDER_SUFFIX: Final = "_$folder$"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a listing."""
+
+    key: str
+    size: int
+    modified: float
+    etag: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer of the service: objects, and with a delimiter the prefixes that more lie under."""
+
+    entries: list[Entry] = field(default_factory=list)
+    prefixes: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.entries or self.prefixes)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Paths of one share <-> keys of its bucket; `prefix` is empty or ends with `/`."""
+
+    prefix: str
+
+    def file(self, path: str) -> str:
+        """The key of a file."""
+        return self.prefix + path[1:]
+
+    def folder(self, path: str) -> str:
+        """The key of a directory's marker, with which every key below it begins."""
+        return self.prefix if path == paths.ROOT else f"{self.prefix}{path[1:]}/"
+
+    def path(self, key: str) -> str:
+        """The path that `key`, of a file or a marker, stands for."""
+        relative = key[len(self.prefix) :].removesuffix("/")
+        return "/" + (relative.removesuffix(FOLDER_SUFFIX) if relative else "")
+
+
+def directory() -> Metadata:
+    """Metadata of a directory: S3 dates none, so 0 stands for a time not known."""
+    return Metadata(modified=0.0, bytes=0, is_dir=True)
+
+
+def file(entry: Entry) -> Metadata:
+    """Metadata of a file, with the time at which it was stored."""
+    return Metadata(modified=entry.modified, bytes=entry.size, is_dir=False, etag=entry.etag)
+
+
+def is_folder_key(entry: Entry) -> bool:
+    """Whether this is a `name_$folder$` marker: always empty."""
+    return entry.size == 0 and entry.key.endswith(FOLDER_SUFFIX)
+
+
+class Oddities:
+    """Keys that are no paths of ours are passed over, with one warning for each store."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def is_path(self, key: str, segments: Iterable[str]) -> bool:
+        """Whether all `segments` of `key` can be names."""
+        if all(map(paths.is_valid_name, segments)):
+            return True
+        if not self._told:
+            self._told = True
+            _log.warning("keys that cannot be paths are left out, such as %r", key)
+        return False
+
+
+def children(pages: Iterable[Page], prefix: str, odd: Oddities) -> dict[str, Metadata] | None:
+    """Name -> metadata of what lies directly below `prefix`; None: nothing begins with it."""
+    files: dict[str, Metadata] = {}
+    folders: set[str] = set()
+    hinted: set[str] = set()
+    seen = prefix == ""
+    for page in pages:
+        seen = seen or bool(page)
+        folders.update(_names(page.prefixes, prefix, odd))
+        for entry in page.entries:
+            name = entry.key[len(prefix) :]
+            if not name:
+                continue
+            if is_folder_key(entry):
+                hinted.add(name.removesuffix(FOLDER_SUFFIX))
+            elif "/" in name:
+                folders.update(_names([entry.key], prefix, odd))
+            elif odd.is_path(entry.key, [name]):
+                files[name] = file(entry)
+    folders |= {name for name in hinted - files.keys() if paths.is_valid_name(name)}
+    return files | {name: directory() for name in folders} if seen else None
+
+
+def _names(keys: Iterable[str], prefix: str, odd: Oddities) -> Iterator[str]:
+    """The names of the directories directly below `prefix` that `keys` lie in."""
+    for key in keys:
+        name = key[len(prefix) :].partition("/")[0]
+        if odd.is_path(key, [name]):
+            yield name
+
+
+class Walk:
+    """Turns a flat listing into paths, each directory before its members.
+
+    Holds the directories met so far, and nothing of the files. Where a file and a folder have
+    one name and the file is listed first, both come, the folder last.
+    """
+
+    def __init__(self, keys: Keys, top: str, odd: Oddities) -> None:
+        self._keys = keys
+        self._prefix = keys.folder(top)
+        self._top = top
+        self._odd = odd
+        self._directories: set[str] = set()
+
+    def page(self, page: Page) -> Iterator[tuple[str, Metadata]]:
+        """What `page` adds."""
+        for entry in page.entries:
+            relative = entry.key[len(self._prefix) :]
+            if not relative:
+                continue
+            is_marker = relative.endswith("/") or is_folder_key(entry)
+            relative = relative.removesuffix("/")
+            if is_folder_key(entry):
+                relative = relative.removesuffix(FOLDER_SUFFIX)
+            if self._odd.is_path(entry.key, relative.split("/")):
+                yield from self._entry(paths.join(self._top, relative), entry, is_marker)
+
+    def _entry(self, path: str, entry: Entry, is_marker: bool) -> Iterator[tuple[str, Metadata]]:
+        above = [step for step in paths.ancestors(path) if paths.is_below(step, self._top)]
+        for step in [*reversed(above), *([path] if is_marker else [])]:
+            if step not in self._directories:
+                self._directories.add(step)
+                yield step, directory()
+        if not is_marker and path not in self._directories:
+            yield path, file(entry)

@@ -1,0 +1,137 @@
+"""What is sent: a source that several threads read at different places, at constant memory."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryFile
+from typing import BinaryIO
+
+from davfusion.stores.store import (
+    COPY_BUFFER,
+    InterruptedException,
+    InterruptEvent,
+    SourceStream,
+    StoreAccessError,
+    StoreSpaceLimitError,
+    seekable,
+)
+from davfusion.stores.transfer import blocks
+
+
+class Source:
+    """The rest of a seekable file, readable at any offset by any thread.
+
+    What its `read` raises is kept, since an HTTP library that reads it wraps the exception.
+    """
+
+    def __init__(self, fileobject: BinaryIO, interrupt_event: InterruptEvent | None = None) -> None:
+        self._file = fileobject
+        self._interrupt_event = interrupt_event
+        self._lock = threading.Lock()
+        self._broken: BaseException | None = None
+        self._start = fileobject.tell()
+        self.size = fileobject.seek(0, os.SEEK_END) - self._start
+        fileobject.seek(self._start)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Between 1 and `size` bytes from `offset`.
+
+        Raises InterruptedException, and StoreAccessError when the file became shorter.
+        """
+        try:
+            return self._read_at(offset, size)
+        except BaseException as error:
+            self._broken = error
+            raise
+
+    def require_uninterrupted(self) -> None:
+        """Raise InterruptedException once the caller's event is set."""
+        if self._interrupt_event is not None and self._interrupt_event.is_set():
+            raise InterruptedException("interrupted while storing")
+
+    def _read_at(self, offset: int, size: int) -> bytes:
+        self.require_uninterrupted()
+        with self._lock:
+            self._file.seek(self._start + offset)
+            data = self._file.read(size)
+        if not data:
+            raise StoreAccessError("the source became shorter while it was sent")
+        return data
+
+    @contextmanager
+    def unwrapped(self) -> Iterator[None]:
+        """Raise what the source itself raised instead of what a library made of it."""
+        try:
+            yield
+        except Exception:
+            if self._broken is not None:
+                raise self._broken from None
+            raise
+
+
+class Slice:
+    """`length` bytes of a Source from `start`, as the file that an HTTP library sends."""
+
+    def __init__(self, source: Source, start: int, length: int) -> None:
+        self._source = source
+        self._start = start
+        self._length = length
+        self._position = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """At most `size` bytes; None or negative: all the rest."""
+        left = self._length - self._position
+        if size is None or size < 0:
+            return b"".join(iter(lambda: self.read(COPY_BUFFER), b""))
+        wanted = min(size, left)
+        data = self._source.read_at(self._start + self._position, wanted) if wanted else b""
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move within the slice."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """The position within the slice."""
+        return self._position
+
+    def md5(self) -> bytes:
+        """The digest of the whole slice, which is then back at its beginning."""
+        digest = hashlib.md5(usedforsecurity=False)
+        self.seek(0)
+        while block := self.read(COPY_BUFFER):
+            digest.update(block)
+        self.seek(0)
+        return digest.digest()
+
+
+@contextmanager
+def opened(
+    fileobject: SourceStream, interrupt_event: InterruptEvent | None, limit: int
+) -> Iterator[Source]:
+    """`fileobject` as a Source of at most `limit` bytes; what cannot seek is spooled to disk.
+
+    Raises StoreSpaceLimitError (413).
+    """
+    rewindable = seekable(fileobject)
+    if rewindable is not None:
+        yield _limited(Source(rewindable, interrupt_event), limit)
+        return
+    with TemporaryFile() as spool:
+        for block in blocks(fileobject, interrupt_event):
+            spool.write(block)
+            if spool.tell() > limit:
+                break
+        spool.seek(0)
+        yield _limited(Source(spool, interrupt_event), limit)
+
+
+def _limited(source: Source, limit: int) -> Source:
+    if source.size > limit:
+        raise StoreSpaceLimitError(f"larger than {limit} bytes", 413)
+    return source

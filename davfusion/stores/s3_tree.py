@@ -1,0 +1,93 @@
+"""Copying, moving and deleting below a prefix, many keys at a time."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from davfusion.stores.s3_bucket import AT_ONCE, Bucket
+from davfusion.stores.s3_copy import Copier
+from davfusion.stores.s3_listing import Entry, Keys
+from davfusion.stores.s3_parallel import run_all
+from davfusion.stores.store import PartialFailureError, StoreAccessError
+
+Failures = dict[str, StoreAccessError]
+"""By key."""
+
+_SHOWN: Final = 3
+
+
+@dataclass
+class TreeCopy:
+    """One copy of all keys below `src` to `dst`: what was copied and what failed."""
+
+    bucket: Bucket
+    copier: Copier
+    src: str
+    dst: str
+    copied: list[str] = field(default_factory=list)
+    failures: Failures = field(default_factory=dict)
+
+    def run(self, replaced_file: str | None) -> None:
+        """Copy, going on past failures; what else was at the destination is removed afterwards.
+
+        Markers come after `replaced_file`, the key of a file of the destination's name, is gone:
+        SeaweedFS refuses them beside it.
+        """
+        left_over = {entry.key for entry in self.bucket.entries(self.dst)}
+        markers: list[Entry] = []
+        self._copy_all(self._contents(left_over, markers))
+        if replaced_file is not None:
+            self.failures |= self.bucket.delete_all([replaced_file])
+        self._copy_all(markers)
+        if not self.copied and not self.failures:
+            self.bucket.mark(self.dst)
+        self.failures |= self.bucket.delete_all(left_over - {self.dst})
+
+    def delete_copied(self) -> None:
+        """Remove from the source exactly what was copied."""
+        self.failures |= self.bucket.delete_all(self.copied)
+        if not self.failures:
+            self.bucket.sweep(self.src)
+
+    def _copy_all(self, entries: Iterable[Entry]) -> None:
+        for entry, done in run_all(self._copy, entries, AT_ONCE):
+            error = done.exception()
+            if error is None:
+                self.copied.append(entry.key)
+            elif isinstance(error, StoreAccessError):
+                self.failures[entry.key] = error
+            else:
+                raise error
+
+    def _contents(self, left_over: set[str], markers: list[Entry]) -> Iterator[Entry]:
+        """The source's files; its markers go to `markers`, and what gets replaced stays."""
+        for entry in self.bucket.entries(self.src):
+            left_over.discard(self._target(entry.key))
+            if _is_marker(entry):
+                markers.append(entry)
+            else:
+                yield entry
+
+    def _copy(self, entry: Entry) -> None:
+        if _is_marker(entry):
+            # Made anew: SeaweedFS finds no marker when it is to be copied.
+            self.bucket.mark(self._target(entry.key))
+        else:
+            self.copier.copy(entry.key, self._target(entry.key), entry.size)
+
+    def _target(self, key: str) -> str:
+        return self.dst + key[len(self.src) :]
+
+
+def _is_marker(entry: Entry) -> bool:
+    return entry.size == 0 and entry.key.endswith("/")
+
+
+def raise_failures(failures: Failures, keys: Keys, what: str) -> None:
+    """PartialFailureError by path, if there is any failure."""
+    if failures:
+        shown = "; ".join(str(error) for error in list(failures.values())[:_SHOWN])
+        raise PartialFailureError(
+            f"{len(failures)} keys could not be {what}: {shown}",
+            failures={keys.path(key): error for key, error in failures.items()},
+        )

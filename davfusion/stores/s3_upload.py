@@ -1,0 +1,157 @@
+"""Writing one object: in one PutObject, or in parts sent several at a time."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from davfusion.stores.s3_bucket import Bucket, unquoted
+from davfusion.stores.s3_client import content_md5
+from davfusion.stores.s3_errors import s3_errors
+from davfusion.stores.s3_parallel import run_all
+from davfusion.stores.s3_quirks import Condition, Conditions
+from davfusion.stores.s3_source import Slice, Source
+from davfusion.stores.store import StoreAccessError, TransientStoreError
+
+MIB: Final = 1024 * 1024
+MAX_PARTS: Final = 10_000
+MIN_PART: Final = 5 * MIB
+MAX_PART: Final = 5 * 1024 * MIB
+"""docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html for these three."""
+PARTS_AT_ONCE: Final = 4
+
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
+_log = logging.getLogger(__name__)
+
+Range = tuple[int, int, int]
+"""Number of a part (from 1), its first byte, its length."""
+SendPart = Callable[[str, Range], Mapping[str, Any]]
+"""(upload id, range) -> the entry of that part for CompleteMultipartUpload."""
+
+
+def ranges(size: int, part_size: int) -> Iterator[Range]:
+    """The parts of `size` bytes: of `part_size`, or what S3 takes nearest to it."""
+    least = -(-size // MAX_PARTS)
+    step = max(part_size, MIN_PART, -(-least // MIB) * MIB)
+    for number, start in enumerate(range(0, size, step), 1):
+        yield number, start, min(step, size - start)
+
+
+@dataclass(frozen=True)
+class Uploader:
+    """Writes objects of one bucket; `fields` are those of PutObject and CreateMultipartUpload."""
+
+    bucket: Bucket
+    conditions: Conditions
+    md5: bool
+    threshold: int
+    part_size: int
+
+    def write(
+        self, key: str, source: Source, fields: Mapping[str, Any], if_etag: str | None
+    ) -> str:
+        """Store `source` and return the ETag; on any failure nothing has been stored."""
+        with s3_errors(self.bucket.address(key)), source.unwrapped():
+            source.require_uninterrupted()
+            if source.size < self.threshold:
+                return self._put(key, source, fields, if_etag)
+            return self.in_parts(
+                key,
+                ranges(source.size, self.part_size),
+                lambda upload, part: self._send_part(key, upload, source, part),
+                fields,
+                if_etag,
+            )
+
+    def _put(self, key: str, source: Source, fields: Mapping[str, Any], if_etag: str | None) -> str:
+        body = Slice(source, 0, source.size)
+        digest = body.md5() if self.md5 else None
+
+        def send(condition: Condition) -> Mapping[str, Any]:
+            body.seek(0)
+            return self._call("put_object", key, Body=body, **fields, **condition, **_sum(digest))
+
+        answer = self.conditions.write(key, if_etag, send)
+        _verify(answer, digest, self.bucket.address(key))
+        return unquoted(answer.get("ETag")) or self._etag(key)
+
+    def in_parts(
+        self,
+        key: str,
+        parts: Iterator[Range],
+        send_part: SendPart,
+        fields: Mapping[str, Any],
+        if_etag: str | None = None,
+    ) -> str:
+        """A multipart upload of what `send_part` sends; aborted on any failure."""
+        checksum = {} if self.md5 else {"ChecksumAlgorithm": "CRC32"}
+        begun = self._call("create_multipart_upload", key, **fields, **checksum)
+        upload = str(begun["UploadId"])
+        with self._aborted_on_failure(key, upload):
+            with closing(run_all(partial(send_part, upload), parts, PARTS_AT_ONCE)) as finished:
+                done = [future.result() for _, future in finished]
+            listed = {"Parts": sorted(done, key=lambda part: int(part["PartNumber"]))}
+            answer = self.conditions.write(
+                key,
+                if_etag,
+                lambda condition: self._call(
+                    "complete_multipart_upload",
+                    key,
+                    UploadId=upload,
+                    MultipartUpload=listed,
+                    **condition,
+                ),
+            )
+        return unquoted(answer.get("ETag")) or self._etag(key)
+
+    def _send_part(self, key: str, upload: str, source: Source, part: Range) -> Mapping[str, Any]:
+        number, start, length = part
+        body = Slice(source, start, length)
+        digest = body.md5() if self.md5 else None
+        answer = self._call(
+            "upload_part", key, UploadId=upload, PartNumber=number, Body=body, **_sum(digest)
+        )
+        _verify(answer, digest, self.bucket.address(key))
+        sums = {name: value for name, value in answer.items() if name.startswith("ChecksumCRC")}
+        return {"PartNumber": number, "ETag": answer["ETag"], **sums}
+
+    @contextmanager
+    def _aborted_on_failure(self, key: str, upload: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            try:
+                with s3_errors(self.bucket.address(key)):
+                    self._call("abort_multipart_upload", key, UploadId=upload)
+            except StoreAccessError as error:
+                _log.warning("an unfinished upload stays behind: %s", error)
+            raise
+
+    def _call(self, operation: str, key: str, **fields: Any) -> Mapping[str, Any]:
+        call = getattr(self.bucket.client, operation)
+        answer: Mapping[str, Any] = call(Bucket=self.bucket.name, Key=key, **fields)
+        return answer
+
+    def _etag(self, key: str) -> str:
+        """The ETag where the answer to a write has none, as from some CompleteMultipartUpload."""
+        head = self.bucket.head(key)
+        if head is None:
+            raise TransientStoreError(f"{self.bucket.address(key)} was stored and is not there")
+        return unquoted(head.get("ETag"))
+
+
+def _sum(digest: bytes | None) -> dict[str, str]:
+    return {} if digest is None else {"ContentMD5": content_md5(digest)}
+
+
+def _verify(answer: Mapping[str, Any], digest: bytes | None, what: str) -> None:
+    """Compare with the ETag where it is an MD5: not with KMS or a customer's key."""
+    etag = unquoted(answer.get("ETag"))
+    encrypted = answer.get("SSECustomerAlgorithm") or "kms" in answer.get(
+        "ServerSideEncryption", ""
+    )
+    if digest is not None and not encrypted and _MD5.fullmatch(etag) and etag != digest.hex():
+        raise TransientStoreError(f"{what}: the service stored other bytes than were sent")

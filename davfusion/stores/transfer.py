@@ -1,0 +1,197 @@
+"""Copying files and trees from one Store to another through this machine.
+
+Memory stays the same whatever the size of a file: what cannot be rewound is spooled to a
+temporary file first, so that a failed upload can be repeated.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, Final, cast
+from uuid import uuid4
+
+from davfusion.stores import paths
+from davfusion.stores.store import (
+    COPY_BUFFER,
+    AlreadyExistsError,
+    InterruptedException,
+    InterruptEvent,
+    Metadata,
+    NoSuchFilesytemObjectError,
+    PartialFailureError,
+    ReadableStream,
+    SourceStream,
+    Store,
+    StoreAccessError,
+    TransientStoreError,
+    seekable,
+)
+
+_IN_MEMORY: Final = 1024 * 1024
+"""Bytes of a spooled file that are kept off the disk."""
+
+
+def blocks(source: SourceStream, interrupt_event: InterruptEvent | None = None) -> Iterator[bytes]:
+    """All of `source` in pieces; raises InterruptedException once `interrupt_event` is set."""
+    while True:
+        block = source.read(COPY_BUFFER)
+        if interrupt_event is not None and interrupt_event.is_set():
+            raise InterruptedException("interrupted while storing")
+        if not block:
+            return
+        yield block
+
+
+def require_apart(src: str, dst: str) -> None:
+    """Refuse to copy or move a path onto itself, into itself, or over what holds it."""
+    if src == dst or paths.is_below(dst, src) or paths.is_below(src, dst):
+        raise StoreAccessError(f"{src} and {dst} are the same or one holds the other", 403)
+
+
+def copy_between(source: Store, src: str, target: Store, dst: str) -> None:
+    """Copy the file or tree `src` of `source` to `dst` of `target`, with times and types.
+
+    What was at `dst` is replaced once the new content stands. A tree goes on past failures and
+    then raises PartialFailureError, keyed by source path.
+    """
+    _Transfer(source, target).run(src, dst)
+
+
+def move_between(source: Store, src: str, target: Store, dst: str) -> None:
+    """As copy_between, and then delete from `source` exactly what has been copied."""
+    transfer = _Transfer(source, target)
+    with suppress(PartialFailureError):
+        transfer.run(src, dst)
+    transfer.delete_copied()
+    _raise_failures(transfer.failures)
+
+
+def _raise_failures(failures: dict[str, StoreAccessError]) -> None:
+    if failures:
+        raise PartialFailureError(f"{len(failures)} paths failed", failures=failures)
+
+
+class _Transfer:
+    """One copy under way: what has been copied so far and what has failed, by source path."""
+
+    def __init__(self, source: Store, target: Store) -> None:
+        self._source = source
+        self._target = target
+        self._files: list[str] = []
+        self._directories: list[str] = []
+        self.failures: dict[str, StoreAccessError] = {}
+
+    def run(self, src: str, dst: str) -> None:
+        """Copy `src` to `dst`; what concerns all of it is raised as it is."""
+        paths.check_path(src)
+        paths.check_path(dst)
+        if self._source is self._target:
+            require_apart(src, dst)
+        metadata = self._source.get_metadata(src)
+        with self._noting_parts():
+            self._copy(src, dst, metadata, _metadata_or_none(self._target, dst))
+        _raise_failures(self.failures)
+
+    def delete_copied(self) -> None:
+        """Delete from the source what has been copied; directories only once they are empty."""
+        try:
+            self._source.delete_many(self._files)
+        except PartialFailureError as error:
+            self.failures |= error.failures
+        for directory in self._directories:
+            if not self._source.get_directory_metadata(directory):
+                self._source.delete(directory, is_dir=True)
+
+    def _copy(self, src: str, dst: str, metadata: Metadata, held: Metadata | None) -> None:
+        if held is not None and held["is_dir"] != metadata["is_dir"]:
+            self._copy_aside(src, dst, metadata, held)
+        elif metadata["is_dir"]:
+            self._copy_directory(src, dst, held)
+        else:
+            self._copy_file(src, dst, metadata)
+
+    def _copy_file(self, src: str, dst: str, metadata: Metadata) -> None:
+        with ExitStack() as stack:
+            stream = stack.enter_context(self._source.open_read(src, etag=metadata.get("etag")))
+            self._target.store_fileobject(
+                _rewindable(stream, metadata["bytes"], stack),
+                dst,
+                modified=metadata["modified"],
+                content_type=metadata.get("content_type"),
+            )
+        self._files.append(src)
+
+    def _copy_directory(self, src: str, dst: str, held: Metadata | None) -> None:
+        members = self._source.get_directory_metadata(src)
+        replaced: dict[str, Metadata] = {}
+        if held is None:
+            self._create_directory(dst)
+        else:
+            replaced = self._target.get_directory_metadata(dst)
+        for name, metadata in members.items():
+            child = paths.join(src, name)
+            with self._noting(child):
+                self._copy(child, paths.join(dst, name), metadata, replaced.get(name))
+        for name in replaced.keys() - members.keys():
+            with self._noting(paths.join(src, name)):
+                self._target.delete(paths.join(dst, name), replaced[name]["is_dir"])
+        self._directories.append(src)
+
+    @contextmanager
+    def _noting_parts(self) -> Iterator[None]:
+        try:
+            yield
+        except PartialFailureError as error:
+            self.failures |= error.failures
+
+    @contextmanager
+    def _noting(self, src: str) -> Iterator[None]:
+        try:
+            with self._noting_parts():
+                yield
+        except StoreAccessError as error:
+            self.failures[src] = error
+
+    def _create_directory(self, directory: str) -> None:
+        try:
+            self._target.create_directory(directory)
+        except AlreadyExistsError:
+            if not self._target.is_dir(directory):
+                raise
+
+    def _copy_aside(self, src: str, dst: str, metadata: Metadata, held: Metadata) -> None:
+        """Replace a directory by a file or a file by a directory: the new one is built beside."""
+        aside = paths.join(paths.parent(dst), f".davfusion-{uuid4().hex}")
+        part = _Transfer(self._source, self._target)
+        try:
+            part._copy(src, aside, metadata, None)
+            _raise_failures(part.failures)
+            self._target.delete(dst, held["is_dir"])
+        except BaseException:
+            self._target.delete(aside, metadata["is_dir"])
+            raise
+        self._target.move(aside, dst)
+        self._files += part._files
+        self._directories += part._directories
+
+
+def _metadata_or_none(store: Store, path: str) -> Metadata | None:
+    try:
+        return store.get_metadata(path)
+    except NoSuchFilesytemObjectError:
+        return None
+
+
+def _rewindable(stream: ReadableStream, size: int, stack: ExitStack) -> BinaryIO:
+    """`stream`, or a temporary file with its `size` bytes that lives as long as `stack`."""
+    rewindable = seekable(stream)
+    if rewindable is not None:
+        return rewindable
+    spool = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by `stack`
+    stack.callback(spool.close)
+    for block in blocks(stream):
+        spool.write(block)
+    if spool.tell() != size:
+        raise TransientStoreError(f"{spool.tell()} of {size} bytes came")
+    spool.seek(0)
+    return cast("BinaryIO", spool)

@@ -1,0 +1,187 @@
+"""CachingStore: writes are received whole, then go through; the folder has one owner."""
+
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from davfusion.cache.caching_store import CachingStore
+from davfusion.cache.filestore import SPACES, FileStore
+from davfusion.cache.folder import CacheFolder, CacheInUseError, cache_id_for
+from davfusion.stores.memory import MemoryStore, MemoryTree
+from davfusion.stores.store import (
+    InterruptedException,
+    Store,
+    StoreSpaceLimitError,
+    TransientStoreError,
+)
+from davfusion.stores.wrapper import P, R, StoreWrapper
+
+
+class BrokenSource:
+    """Gives some bytes and then breaks off."""
+
+    def __init__(self, error: Exception) -> None:
+        self._pieces = iter([b"some", b"bytes"])
+        self._error = error
+
+    def read(self, _size: int = -1, /) -> bytes:
+        piece = next(self._pieces, None)
+        if piece is None:
+            raise self._error
+        return piece
+
+
+class RefusingStore(StoreWrapper):
+    """Reads what is to be stored twice, as a retry does, and refuses it."""
+
+    def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if method == self._store.store_fileobject:
+            source = args[0]
+            assert isinstance(source, io.BufferedReader)
+            assert source.read() == b"new"
+            source.seek(0)
+            assert source.read() == b"new"
+            raise TransientStoreError("no")
+        return method(*args, **kwargs)
+
+
+def spooled(folder: Path) -> list[str]:
+    return [path for space in SPACES for path in FileStore(folder / "id" / "spool").list(space)]
+
+
+def share(tmp_path: Path, store: Store) -> CachingStore:
+    return CachingStore(store, cache_id="id", cache_dir=tmp_path)
+
+
+def test_a_write_reaches_the_store_before_the_call_returns(tmp_path: Path) -> None:
+    store = MemoryStore()
+    metadata = share(tmp_path, store).store_fileobject(io.BytesIO(b"new"), "/a", modified=7.0)
+    assert store.get_file("/a") == b"new"
+    assert metadata == store.get_metadata("/a")
+    assert spooled(tmp_path) == []
+
+
+def test_the_folder_is_private(tmp_path: Path) -> None:
+    share(tmp_path, MemoryStore())
+    assert (tmp_path / "id").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("error", [OSError("connection lost"), ValueError("digest")])
+def test_a_source_that_breaks_off_leaves_the_old_content(tmp_path: Path, error: Exception) -> None:
+    store = MemoryStore()
+    cached = share(tmp_path, store)
+    before = cached.store_fileobject(io.BytesIO(b"old"), "/a")
+    with pytest.raises(type(error)):
+        cached.store_fileobject(BrokenSource(error), "/a")
+    assert cached.get_file("/a") == b"old"
+    assert cached.get_metadata("/a") == before == store.get_metadata("/a")
+    assert spooled(tmp_path) == []
+
+
+def test_a_refused_write_leaves_no_spool_file(tmp_path: Path) -> None:
+    with pytest.raises(TransientStoreError):
+        share(tmp_path, RefusingStore(MemoryStore())).store_fileobject(io.BytesIO(b"new"), "/a")
+    assert spooled(tmp_path) == []
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+    event = Event()
+    event.set()
+    store = MemoryStore()
+    with pytest.raises(InterruptedException):
+        share(tmp_path, store).store_fileobject(io.BytesIO(b"new"), "/a", event)
+    assert not store.exists("/a")
+    assert spooled(tmp_path) == []
+
+
+def test_a_full_disk_is_a_space_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    cached = share(tmp_path, MemoryStore())
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreSpaceLimitError) as failure:
+        cached.store_fileobject(io.BytesIO(b"new"), "/a")
+    assert failure.value.status == 507
+    assert spooled(tmp_path) == []
+
+
+def test_a_file_too_large_for_the_store_is_refused_while_it_comes(tmp_path: Path) -> None:
+    cached = share(tmp_path, MemoryStore(MemoryTree(largest_object=4)))
+    with pytest.raises(StoreSpaceLimitError) as failure:
+        cached.store_fileobject(BrokenSource(AssertionError("read on")), "/a")
+    assert failure.value.status == 413
+
+
+KILLED = """
+import os, signal, sys
+from davfusion.cache.caching_store import CachingStore
+from davfusion.stores.memory import MemoryStore
+
+class Source:
+    calls = 0
+    def read(self, size=-1):
+        self.calls += 1
+        if self.calls > 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return bytes(300_000)
+
+CachingStore(MemoryStore(), cache_id="id", cache_dir=sys.argv[1]).store_fileobject(Source(), "/a")
+"""
+
+
+def test_what_a_killed_process_was_receiving_is_swept_by_recover(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    store = MemoryStore()
+    cached = share(tmp_path, store)
+    assert [Path(path).parent.name for path in spooled(tmp_path)] == ["tmp"]
+    assert cached.get_directory_metadata("/") == {}
+    cached.recover()
+    assert spooled(tmp_path) == []
+
+
+def test_a_cache_folder_has_one_owner(tmp_path: Path) -> None:
+    owner, other = CacheFolder(tmp_path, "id"), CacheFolder(tmp_path, "id")
+    owner.claim()
+    with pytest.raises(CacheInUseError, match=str(tmp_path)):
+        other.claim()
+    another = CacheFolder(tmp_path, "another")
+    another.claim()
+    another.release()
+    owner.release()
+    other.claim()
+    other.release()
+
+
+@pytest.mark.parametrize("cache_id", ["..", "a/b", "a\\b", "\0"])
+def test_a_cache_id_is_one_name(tmp_path: Path, cache_id: str) -> None:
+    with pytest.raises(ValueError, match="not usable"):
+        CachingStore(MemoryStore(), cache_id=cache_id, cache_dir=tmp_path)
+
+
+def test_the_cache_id_made_from_a_name() -> None:
+    made = cache_id_for("s3://bucket/some prefix/ä")
+    assert made == cache_id_for("s3://bucket/some prefix/ä")
+    assert made != cache_id_for("s3://bucket/some prefix/ö")
+    assert made.isascii()
+    assert "/" not in made
+
+
+def test_documented_methods(tmp_path: Path) -> None:
+    store = MemoryStore()
+    cached = CachingStore(store, 30, 100, "id", tmp_path)
+    assert cached.get_cache_expiration_time() == 30
+    cached.store_fileobject(io.BytesIO(b"old"), "/a")
+    assert not cached.is_cached_version_invalid("/a")
+    store.store_fileobject(io.BytesIO(b"newer"), "/a")
+    assert cached.is_cached_version_invalid("/a")
+    assert cached.is_cached_version_invalid("/absent")

@@ -1,0 +1,30 @@
+"""The cache layers keep the Store contract."""
+
+from pathlib import Path
+
+import pytest
+
+from davfusion.cache.caching_store import CachingStore
+from davfusion.cache.metadata_caching_store import MetadataCachingStore
+from davfusion.stores.memory import MemoryStore, MemoryTree
+from davfusion.stores.store import Store
+from tests.conformance import StoreConformance
+
+
+class TestMetadataCachingStore(StoreConformance):
+    @pytest.fixture
+    def store(self) -> Store:
+        return MetadataCachingStore(MemoryStore())
+
+
+class TestExpiredMetadataCachingStore(StoreConformance):
+    @pytest.fixture
+    def store(self) -> Store:
+        return MetadataCachingStore(MemoryStore(), 0)
+
+
+class TestCachingStore(StoreConformance):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        tree = MemoryTree(largest_object=4_000_000)
+        return CachingStore(MemoryStore(tree), cache_dir=tmp_path)

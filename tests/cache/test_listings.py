@@ -1,0 +1,150 @@
+"""ListingTable: shared by processes, disposable, and never believed over the store's truth."""
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from davfusion.cache.listings import ListingTable
+from davfusion.stores.store import Metadata
+
+NOW, AGE = 1000.0, 60.0
+FOUND = Metadata(modified=1.0, bytes=3, is_dir=False, etag="e")
+
+
+def known_names(table: ListingTable, directory: str = "/") -> set[str] | None:
+    children = table.children(directory, NOW)
+    return None if children is None else set(children)
+
+
+def fill(table: ListingTable) -> None:
+    table.record_listing("/", {"a": FOUND}, table.begin(NOW, AGE))
+
+
+def change_elsewhere(path: Path) -> None:
+    table = ListingTable(path)
+    table.stored("/b", FOUND, table.begin(NOW, AGE))
+    table.removed(["/a"], table.begin(NOW, AGE))
+    table.close()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_another_process_sees_a_change_at_once(tmp_path: Path, method: str) -> None:
+    table = ListingTable(tmp_path / "listings.sqlite")
+    fill(table)
+    context = multiprocessing.get_context(method)
+    other = context.Process(target=change_elsewhere, args=[tmp_path / "listings.sqlite"])  # type: ignore[attr-defined]
+    other.start()
+    other.join()
+    assert other.exitcode == 0
+    assert known_names(table) == {"b"}
+    table.close()
+
+
+def write_many(path: Path, worker: int) -> None:
+    table = ListingTable(path)
+    for number in range(50):
+        table.stored(f"/{worker}-{number}", FOUND, table.begin(NOW, AGE))
+    table.close()
+
+
+def test_processes_that_start_and_write_together_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "listings.sqlite"
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        pool.starmap(write_many, [(path, worker) for worker in range(4)])
+    table = ListingTable(path)
+    assert all(table.find(f"/{w}-{n}", NOW) for w in range(4) for n in range(50))
+    assert not path.with_name("listings.sqlite.corrupt").exists()
+    table.close()
+
+
+def truncate(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 3)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def garble(path: Path) -> None:
+    path.write_bytes(b"no database at all " * 1000)
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, zero, garble, Path.unlink])
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_damaged_file_is_a_miss(
+    tmp_path: Path, damage: Callable[[Path], None], is_open: bool
+) -> None:
+    path = tmp_path / "listings.sqlite"
+    before = ListingTable(path)
+    fill(before)
+    before.close()
+    table = ListingTable(path)
+    if is_open:
+        assert known_names(table) == {"a"}
+    damage(path)
+    assert known_names(table) in (None, {"a"})
+    table.stored("/b", FOUND, table.begin(NOW, AGE))
+    fill(table)
+    assert known_names(table) is None or "a" in (known_names(table) or ())
+    assert table.find("/b", NOW) is None or known_names(table) is not None
+    fill(table)
+    assert known_names(table) is not None
+    table.close()
+
+
+def test_one_process_notices_that_another_has_set_the_file_aside(tmp_path: Path) -> None:
+    path = tmp_path / "listings.sqlite"
+    one, other = ListingTable(path), ListingTable(path)
+    fill(one)
+    assert known_names(other) == {"a"}
+    path.unlink()
+    fill(one)
+    one.removed(["/a"], one.begin(NOW, AGE))
+    assert known_names(other) == set()
+    one.close()
+    other.close()
+
+
+def test_an_answer_asked_of_a_lost_table_is_not_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "listings.sqlite"
+    table = ListingTable(path)
+    fetch = table.begin(NOW, AGE)
+    path.unlink()
+    table.removed(["/a"], table.begin(NOW, AGE))
+    table.record_listing("/", {"a": FOUND}, fetch)
+    assert known_names(table) is None
+    table.close()
+
+
+def test_a_folder_that_is_gone_is_a_miss(tmp_path: Path) -> None:
+    table = ListingTable(tmp_path / "gone" / "listings.sqlite")
+    fill(table)
+    assert known_names(table) is None
+    assert table.find("/a", NOW) is None
+
+
+def test_concurrent_changes_of_one_path_leave_it_unknown() -> None:
+    table = ListingTable()
+    fill(table)
+    one, other = table.begin(NOW, AGE), table.begin(NOW, AGE)
+    table.stored("/b", FOUND, one)
+    table.stored("/b", {**FOUND, "etag": "f"}, other)
+    assert table.find("/b", NOW) is None
+    assert known_names(table) is None
+
+
+def test_an_older_answer_does_not_replace_a_newer_one() -> None:
+    table = ListingTable()
+    slow = table.begin(NOW, AGE)
+    table.stored("/b", FOUND, table.begin(NOW, AGE))
+    table.record_listing("/", {"b": FOUND}, table.begin(NOW + AGE, AGE))
+    table.record_listing("/", {}, slow)
+    table.record_entry("/c", FOUND, slow)
+    assert known_names(table) == {"b"}

@@ -1,0 +1,328 @@
+"""Rows M1 to M5, M8 and M9: what a share knows without asking the store."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+
+from davfusion.cache.listings import ListingTable
+from davfusion.cache.metadata_caching_store import MetadataCachingStore
+from davfusion.stores.memory import MemoryStore
+from davfusion.stores.store import Metadata, NoSuchFilesytemObjectError, TransientStoreError
+from davfusion.stores.wrapper import StoreWrapper
+
+AGE = 60.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Service(StoreWrapper):
+    """A MemoryStore that counts metadata calls, and whose listings can lag, fail or be slow."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.calls = 0
+        self.stale: dict[str, dict[str, Metadata]] = {}
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.broken = False
+
+    def get_metadata(self, path: str) -> Metadata:
+        self.calls += 1
+        metadata = super().get_metadata(path)
+        self.meanwhile()
+        return metadata
+
+    def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
+        self.calls += 1
+        listing = self.stale.get(directory) or super().get_directory_metadata(directory)
+        self.meanwhile()
+        return listing
+
+    def delete(self, path: str, is_dir: bool = False) -> None:
+        super().delete(path, is_dir)
+        if self.broken:
+            raise TransientStoreError("the answer was lost")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def foreign() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def service(foreign: MemoryStore) -> Service:
+    return Service(foreign)
+
+
+@pytest.fixture
+def listings() -> ListingTable:
+    return ListingTable()
+
+
+@pytest.fixture
+def share(service: Service, listings: ListingTable, clock: Clock) -> MetadataCachingStore:
+    return MetadataCachingStore(service, AGE, listings=listings, clock=clock)
+
+
+def put(
+    store: MemoryStore | StoreWrapper, path: str, content: bytes = b"x", mtime: float | None = None
+) -> Metadata:
+    return store.store_fileobject(io.BytesIO(content), path, modified=mtime)
+
+
+def names(store: MemoryStore | StoreWrapper, directory: str) -> set[str]:
+    return set(store.get_directory_metadata(directory))
+
+
+def test_a_second_stat_or_listing_costs_nothing(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    for number in range(100):
+        put(foreign, f"/d/{number}")
+    assert share.is_dir("/d")
+    assert len(names(share, "/d")) == 100
+    assert service.calls == 2
+    assert share.get_metadata("/d/7") == foreign.get_metadata("/d/7")
+    assert len(share.get_directory_listing("/d")) == 100
+    assert not share.exists("/d/absent")
+    assert not share.exists("/d/absent/below")
+    assert not share.exists("/d/7/below")
+    assert service.calls == 2
+
+
+def test_a_missed_stat_is_remembered(share: MetadataCachingStore, service: Service) -> None:
+    for _ in range(3):
+        assert not share.exists("/a")
+        assert not share.exists("/a/b")
+        with pytest.raises(NoSuchFilesytemObjectError):
+            share.get_directory_metadata("/a")
+    assert service.calls == 1
+
+
+def test_polling_does_not_prolong_the_age(
+    share: MetadataCachingStore, foreign: MemoryStore, clock: Clock
+) -> None:
+    put(share, "/mine")
+    assert names(share, "/") == {"mine"}
+    put(foreign, "/outside")
+    for _ in range(int(AGE)):
+        assert not share.exists("/outside")
+        assert names(share, "/") == {"mine"}
+        clock.now += 1
+    assert share.exists("/outside")
+    assert names(share, "/") == {"mine", "outside"}
+
+
+def test_our_own_change_holds_for_the_age_after_it(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore, clock: Clock
+) -> None:
+    clock.now += AGE / 2
+    put(share, "/mine")
+    foreign.delete("/mine")
+    clock.now += AGE - 1
+    assert share.exists("/mine")
+    assert service.calls == 0
+    clock.now += 1
+    assert not share.exists("/mine")
+
+
+def test_changes_show_at_once_in_a_known_listing(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    names(share, "/")
+    put(share, "/a")
+    share.create_directory("/d")
+    put(share, "/d/b")
+    assert names(share, "/") == {"a", "d"}
+    assert names(share, "/d") == {"b"}
+    share.delete("/a")
+    share.delete("/d", is_dir=True)
+    assert names(share, "/") == set()
+    assert not share.exists("/d/b")
+    assert service.calls == 1
+
+
+def test_missing_parents_that_a_put_makes_appear(share: MetadataCachingStore) -> None:
+    assert names(share, "/") == set()
+    assert not share.exists("/a/b")
+    put(share, "/a/b/c")
+    assert names(share, "/") == {"a"}
+    assert names(share, "/a") == {"b"}
+    assert share.is_dir("/a/b")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_trees_arrive_whole_and_replace_what_was_there(
+    share: MetadataCachingStore, foreign: MemoryStore, keep: bool
+) -> None:
+    for path in ("/a/x", "/a/s/y", "/ab/z", "/a%/z", "/b/old", "/b/s/old"):
+        put(share, path)
+    list(share.walk_metadata("/"))
+    (share.duplicate if keep else share.move)("/a", "/b")
+    assert dict(share.walk_metadata("/")) == dict(foreign.walk_metadata("/"))
+    assert not share.exists("/b/s/old")
+    assert share.exists("/b/s/y")
+    assert share.exists("/a/s/y") == keep
+    assert share.exists("/ab/z")
+    assert share.exists("/a%/z")
+
+
+def test_a_delete_of_the_other_kind_changes_nothing(share: MetadataCachingStore) -> None:
+    share.create_directory("/d")
+    share.delete("/d")
+    assert share.is_dir("/d")
+
+
+def test_a_listing_in_flight_hides_no_change(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    put(foreign, "/d/gone")
+    put(foreign, "/d/tree/deep")
+
+    def change() -> None:
+        service.meanwhile = lambda: None
+        put(share, "/d/new")
+        share.delete("/d/gone")
+        share.delete("/d/tree", is_dir=True)
+
+    share.get_metadata("/d/gone")
+    service.meanwhile = change
+    names(share, "/d")
+    assert names(share, "/d") == {"new"}
+
+
+def test_a_listing_of_a_directory_removed_meanwhile_is_not_recorded(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    put(foreign, "/d/old")
+    share.get_metadata("/d")
+
+    def recreate() -> None:
+        service.meanwhile = lambda: None
+        share.delete("/d", is_dir=True)
+        share.create_directory("/d")
+        names(share, "/")
+
+    service.meanwhile = recreate
+    names(share, "/d")
+    assert names(share, "/d") == set()
+    assert not share.exists("/d/old")
+
+
+def test_a_lagging_listing_hides_no_write_and_shows_no_deleted_file(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore, clock: Clock
+) -> None:
+    put(foreign, "/old")
+    put(foreign, "/rewritten", b"1")
+    service.stale["/"] = foreign.get_directory_metadata("/")
+    share.get_metadata("/old")
+    share.delete("/old")
+    put(share, "/new")
+    put(share, "/rewritten", b"22", mtime=1.0)
+    share.create_directory("/made")
+    put(share, "/made/file")
+    for _ in range(2):
+        listing = share.get_directory_metadata("/")
+        assert set(listing) == {"new", "rewritten", "made"}
+        assert listing["rewritten"]["bytes"] == 2
+    assert service.calls == 2
+    service.stale.clear()
+    put(foreign, "/outside")
+    clock.now += 11
+    assert "outside" in names(share, "/")
+
+
+def test_a_moved_file_stays_visible_in_a_lagging_listing(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    put(share, "/other")
+    put(share, "/a")
+    service.stale["/"] = foreign.get_directory_metadata("/")
+    share.move("/a", "/b")
+    assert names(share, "/") == {"b", "other"}
+    share.get_metadata("/b")
+    assert names(share, "/") == {"b", "other"}
+
+
+def test_true_dates_outlive_their_age_while_the_etag_stands(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore, clock: Clock
+) -> None:
+    put(share, "/a", mtime=5.0)
+    clock.now += AGE
+    listed = foreign.get_directory_metadata("/")
+    listed["a"]["modified"] = 777.0  # the date of the upload
+    service.stale["/"] = listed
+    assert share.get_directory_metadata("/")["a"]["modified"] == 5.0
+    clock.now += AGE
+    share.move("/a", "/b")
+    service.stale["/"] = {"b": listed["a"]}
+    clock.now += AGE
+    assert share.get_directory_metadata("/")["b"]["modified"] == 5.0
+    clock.now += AGE
+    service.stale["/"] = {"b": {**listed["a"], "modified": 888.0}}
+    assert share.get_directory_metadata("/")["b"]["modified"] == 888.0
+
+
+def test_after_an_uncertain_failure_the_store_is_asked(
+    share: MetadataCachingStore, service: Service
+) -> None:
+    put(share, "/a")
+    names(share, "/")
+    service.broken = True
+    with pytest.raises(TransientStoreError):
+        share.delete("/a")
+    assert not share.exists("/a")
+    assert names(share, "/") == set()
+
+
+def test_a_file_found_gone_by_a_reader_is_forgotten(
+    share: MetadataCachingStore, foreign: MemoryStore
+) -> None:
+    put(share, "/a")
+    foreign.delete("/a")
+    assert share.exists("/a")
+    with pytest.raises(NoSuchFilesytemObjectError):
+        share.get_file("/a")
+    assert not share.exists("/a")
+
+
+def test_a_walk_costs_one_walk(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    for number in range(20):
+        put(foreign, f"/d/{number}/file")
+    service.calls = 0
+    assert dict(share.walk_metadata("/")) == dict(foreign.walk_metadata("/"))
+    walked = service.calls
+    assert dict(share.walk_metadata("/d")) == dict(foreign.walk_metadata("/d"))
+    assert service.calls == walked
+
+
+def test_invalid_version(share: MetadataCachingStore, foreign: MemoryStore) -> None:
+    put(share, "/a")
+    assert not share.is_cached_version_invalid("/a")
+    put(foreign, "/a", b"newer")
+    assert share.is_cached_version_invalid("/a")
+    foreign.delete("/a")
+    assert share.is_cached_version_invalid("/a")
+
+
+def test_space_figures_have_the_same_age(
+    share: MetadataCachingStore, foreign: MemoryStore, clock: Clock
+) -> None:
+    assert share.get_used_space() == 0
+    put(foreign, "/a", b"123")
+    assert share.get_used_space() == 0
+    clock.now += AGE
+    assert share.get_used_space() == 3

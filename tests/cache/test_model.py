@@ -1,0 +1,146 @@
+"""Against a model: our own changes show at once, a foreign one at the latest when the age ends."""
+
+import io
+from contextlib import suppress
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from davfusion.cache.entry import ABSENT
+from davfusion.cache.listings import ListingTable
+from davfusion.cache.metadata_caching_store import MetadataCachingStore
+from davfusion.stores import paths
+from davfusion.stores.memory import MemoryStore
+from davfusion.stores.store import Metadata, Store, StoreAccessError
+
+AGE = 20.0
+PATHS = ["/a", "/ab", "/a%", "/a/b", "/a/b/c", "/a/d", "/ab/c", "/d", "/d/b"]
+DIRECTORIES = ["/", "/a", "/a/b", "/d"]
+
+State = tuple[bool, str | None] | None
+path = st.sampled_from(PATHS)
+actor = st.sampled_from([0, 1, None])
+"""A worker, or the foreign writer."""
+
+
+def state_of(metadata: Metadata | None) -> State:
+    return None if metadata is None else (metadata["is_dir"], metadata.get("etag"))
+
+
+def truth(store: Store) -> dict[str, State]:
+    return {one: state_of(store.get_metadata(one)) if store.exists(one) else None for one in PATHS}
+
+
+class SharedTable(RuleBasedStateMachine):
+    """Two workers on one table, a foreign writer, a clock; the model is the store's own past."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.store = MemoryStore()
+        self.table = ListingTable()
+        self.workers = [
+            MetadataCachingStore(self.store, AGE, listings=self.table, clock=lambda: self.now)
+            for _ in range(2)
+        ]
+        self.history = [(self.now, truth(self.store))]
+        self.since = dict.fromkeys(PATHS, 0)
+        """Path -> the first state in `history` that may still be shown."""
+
+    @rule(by=actor, one=path)
+    def put(self, by: int | None, one: str) -> None:
+        above = paths.ROOT
+        with suppress(StoreAccessError):
+            self.actor(by).store_fileobject(io.BytesIO(b"x"), one)
+            above = one
+        self.changed(by, one, above=above)
+
+    @rule(by=actor, one=path, is_dir=st.booleans())
+    def delete(self, by: int | None, one: str, is_dir: bool) -> None:
+        with suppress(StoreAccessError):
+            self.actor(by).delete(one, is_dir)
+        # What is still there is of the other kind, which a foreign writer has put there.
+        self.changed(None if self.store.exists(one) else by, one)
+
+    @rule(by=actor, one=path)
+    def create_directory(self, by: int | None, one: str) -> None:
+        above = paths.ROOT
+        with suppress(StoreAccessError):
+            self.actor(by).create_directory(one)
+            above = one
+        self.changed(by, one, above=above)
+
+    @rule(by=actor, src=path, dst=path)
+    def duplicate(self, by: int | None, src: str, dst: str) -> None:
+        with suppress(StoreAccessError):
+            self.actor(by).duplicate(src, dst)
+        self.changed(by, dst)
+
+    @rule(by=actor, src=path, dst=path)
+    def move(self, by: int | None, src: str, dst: str) -> None:
+        with suppress(StoreAccessError):
+            self.actor(by).move(src, dst)
+        self.changed(by, src, dst)
+
+    @rule(seconds=st.sampled_from([1, 5, 11, 21]))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule(worker=st.integers(0, 1), one=path)
+    def stat(self, worker: int, one: str) -> None:
+        with suppress(StoreAccessError):
+            assert state_of(self.workers[worker].get_metadata(one)) in self.possible(one)
+
+    @rule(worker=st.integers(0, 1), directory=st.sampled_from(DIRECTORIES), walk=st.booleans())
+    def listing(self, worker: int, directory: str, walk: bool) -> None:
+        with suppress(StoreAccessError):
+            if walk:
+                list(self.workers[worker].walk_metadata(directory))
+            self.check_children(directory, self.workers[worker].get_directory_metadata(directory))
+
+    @invariant()
+    def what_the_table_answers_is_possible(self) -> None:
+        for one in PATHS:
+            known = self.table.find(one, self.now)
+            if known is not None:
+                state = None if known.kind == ABSENT else state_of(known.metadata)
+                assert state in self.possible(one), one
+        for directory in DIRECTORIES:
+            children = self.table.children(directory, self.now)
+            if children is not None:
+                self.check_children(directory, children)
+
+    def check_children(self, directory: str, children: dict[str, Metadata]) -> None:
+        for one in PATHS:
+            if paths.parent(one) == directory:
+                assert state_of(children.get(paths.name(one))) in self.possible(one), one
+
+    def actor(self, by: int | None) -> Store:
+        return self.store if by is None else self.workers[by]
+
+    def changed(self, by: int | None, *trees: str, above: str = paths.ROOT) -> None:
+        """Note the new truth; what one of us has touched must show it from now on.
+
+        Touched are whole trees, and the directories over `above`: those a write has made.
+        """
+        self.history.append((self.now, truth(self.store)))
+        if by is None:
+            return
+        touched = {*trees, *paths.ancestors(above)}
+        for one in PATHS:
+            if one in touched or any(paths.is_below(one, tree) for tree in trees):
+                self.since[one] = len(self.history) - 1
+
+    def possible(self, one: str) -> set[State]:
+        """The states that stood at some moment of the last AGE seconds, ours being the first."""
+        ends = [start for start, _ in self.history[1:]] + [self.now + 1]
+        return {
+            state[one]
+            for number, ((_, state), end) in enumerate(zip(self.history, ends, strict=True))
+            if number >= self.since[one] and end > self.now - AGE
+        }
+
+
+SharedTable.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestSharedTable = SharedTable.TestCase

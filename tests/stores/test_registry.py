@@ -1,0 +1,70 @@
+"""From a target to a store."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from davfusion.stores.errors import NoSuchFilesytemObjectError
+from davfusion.stores.local import LocalStore
+from davfusion.stores.memory import MemoryStore
+from davfusion.stores.registry import TargetError, open_store
+from davfusion.stores.s3 import S3Store
+
+
+def test_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "file").write_bytes(b"found")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spellings = ["a b", "./a b", str(tmp_path / "a b"), "local:a b", "~/a b", "LOCAL:a b"]
+    for target in [*spellings, (tmp_path / "a b").as_uri(), f"file://localhost{tmp_path}/a%20b"]:
+        store = open_store(target)
+        assert isinstance(store, LocalStore)
+        assert store.get_file("/file") == b"found"
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(NoSuchFilesytemObjectError, match="none"):
+        open_store(str(tmp_path / "none"))
+
+
+def test_s3() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        endpoint_url: str = "http://127.0.0.1:1"
+        path_style: bool = True
+
+    for options in (None, Options(), {"region": "eu-central-1"}):
+        store = open_store("s3://bucket/some/prefix/", options)
+        assert isinstance(store, S3Store)
+        assert store.get_name() == "s3://bucket/some/prefix"
+
+
+def test_memory() -> None:
+    assert isinstance(open_store("memory:"), MemoryStore)
+    assert isinstance(open_store("memory:", {"region": "x"}), MemoryStore)
+
+
+def test_an_unknown_scheme_names_those_that_exist() -> None:
+    with pytest.raises(TargetError) as caught:
+        open_store("gopher://host/path")
+    for name in ("gopher:", "local:", "file:", "s3:", "memory:"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["", "local:", "s3:", "s3:///x", "file://host/x", "memory:x"])
+def test_incomplete_targets(target: str) -> None:
+    with pytest.raises(TargetError):
+        open_store(target)
+
+
+def test_a_folder_needs_no_sdk(tmp_path: Path) -> None:
+    program = (
+        "import sys; from davfusion.stores.registry import open_store; open_store(sys.argv[1]); "
+        "print('boto3' in sys.modules)"
+    )
+    shown = subprocess.check_output([sys.executable, "-c", program, str(tmp_path)], text=True)
+    assert shown == "False\n"

@@ -1,0 +1,87 @@
+"""S3Store: how many requests it makes, and which."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from davfusion.stores.s3 import S3Store
+from tests.conformance import put, put_all
+from tests.quirkproxy import QuirkProxy, running_quirks
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def server(s3_server: S3Server) -> Iterator[QuirkProxy]:
+    with running_quirks(s3_server.endpoint, s3_server.key, s3_server.secret) as server:
+        yield server
+
+
+@pytest.fixture
+def store(server: QuirkProxy, bucket: str) -> Iterator[S3Store]:
+    store = S3Store(bucket, endpoint_url=server.endpoint)
+    yield store
+    store.reconnect()
+
+
+def requests(server: QuirkProxy) -> list[str]:
+    """Each request since the last call: LIST, or its method and key."""
+    seen = [
+        "LIST" if "list-type=2" in line else line.replace(line.split("/")[1].partition("?")[0], "")
+        for line in server.log
+    ]
+    server.log.clear()
+    return [line.replace(" //", " /") for line in seen]
+
+
+def test_one_request_lists_a_thousand_entries(store: S3Store, server: QuirkProxy) -> None:
+    put_all(store, [f"/dir/{n}" for n in range(999)])
+    store.create_directory("/dir/sub")
+    requests(server)
+    assert len(store.get_directory_metadata("/dir")) == 1000
+    assert requests(server) == ["LIST"]
+    assert len(list(store.walk_metadata("/"))) == 1001
+    assert requests(server) == ["LIST"]
+    put(store, "/dir/one more")
+    requests(server)
+    assert len(store.get_directory_listing("/dir")) == 1001
+    assert requests(server) == ["LIST"] * 2
+
+
+def test_one_request_deletes_a_thousand_files(store: S3Store, server: QuirkProxy) -> None:
+    files = [f"/dir/{n}" for n in range(1000)]
+    put_all(store, files)
+    requests(server)
+    store.delete_many(files)
+    assert requests(server) == ["LIST", "POST /?delete", "LIST", "PUT /dir/"]
+    assert store.get_directory_metadata("/dir") == {}
+
+
+def test_deleting_a_directory(store: S3Store, server: QuirkProxy) -> None:
+    put_all(store, [f"/top/dir/{n}" for n in range(100)])
+    put(store, "/top/file")
+    requests(server)
+    store.delete("/top/dir", is_dir=True)
+    seen = requests(server)
+    assert seen.count("POST /?delete") == 1
+    assert len(seen) <= 8
+    store.delete("/top/file")
+    assert requests(server) == ["LIST", "DELETE /top/file", "LIST", "PUT /top/"]
+
+
+def test_single_operations(store: S3Store, server: QuirkProxy) -> None:
+    put(store, "/dir/a")
+    assert requests(server) == ["LIST", "PUT /dir/a"]
+    store.get_metadata("/dir/a")
+    assert sorted(requests(server)) == ["HEAD /dir/a", "LIST"]
+    store.get_file("/dir/a")
+    assert requests(server) == ["GET /dir/a"]
+    assert not store.exists("/dir/none")
+    assert len(requests(server)) == 3
+    store.duplicate("/dir/a", "/dir/b")
+    assert requests(server)[4:] == ["PUT /dir/b"]
+    store.move("/dir/a", "/dir/c")
+    assert requests(server)[4:] == ["PUT /dir/c", "DELETE /dir/a"]
+    store.move("/dir/c", "/c")
+    assert requests(server)[4:] == ["PUT /c", "DELETE /dir/c", "LIST"]

@@ -1,0 +1,172 @@
+"""Copying between stores: what fails leaves the old content, and memory stays small."""
+
+import io
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from davfusion.stores.local import LocalStore
+from davfusion.stores.memory import MemoryStore, MemoryTree
+from davfusion.stores.store import (
+    InterruptEvent,
+    Metadata,
+    PartialFailureError,
+    ReadableStream,
+    SourceStream,
+    Store,
+    StoreSpaceLimitError,
+    TransientStoreError,
+)
+from davfusion.stores.transfer import copy_between, move_between
+from tests.conformance import TREE, contents, names, put, put_tree
+
+
+class Unreadable(MemoryStore):
+    """Cannot read files called `bad`."""
+
+    def open_read(
+        self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+    ) -> ReadableStream:
+        if path.endswith("/bad"):
+            raise TransientStoreError("cannot be read")
+        return super().open_read(path, offset, length, etag)
+
+
+class Stream(io.BytesIO):
+    """As a connection: it cannot seek."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class Remote(MemoryStore):
+    """Gives streams that cannot seek, `cut` bytes short, and takes only sources that can."""
+
+    cut = 0
+
+    def open_read(
+        self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+    ) -> ReadableStream:
+        with super().open_read(path, offset, length, etag) as stream:
+            content = stream.read()
+        return Stream(content[: len(content) - self.cut])
+
+    def store_fileobject(
+        self,
+        fileobject: SourceStream,
+        path: str,
+        interrupt_event: InterruptEvent | None = None,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        assert fileobject.seekable()  # type: ignore[attr-defined]
+        return super().store_fileobject(
+            fileobject,
+            path,
+            interrupt_event,
+            if_etag=if_etag,
+            modified=modified,
+            content_type=content_type,
+        )
+
+
+@pytest.fixture
+def target() -> Store:
+    return MemoryStore()
+
+
+def test_a_tree_replaces_a_tree(target: Store) -> None:
+    source = Remote()
+    put_tree(source, "/src")
+    put_tree(target, "/dst", {"old": b"old", "sub": b"file", "top": None, "top/x": b"x"})
+    copy_between(source, "/src", target, "/dst")
+    assert contents(target, "/dst") == contents(source, "/src") == TREE
+    assert names(target, "/") == {"dst"}
+
+
+def test_failures_are_gathered_and_stay_at_the_source(target: Store) -> None:
+    source = Unreadable()
+    put_tree(source, "/src", {**TREE, "bad": b"1", "sub/bad": b"2"})
+    put_tree(target, "/dst", {"bad": b"old", "gone": b""})
+    with pytest.raises(PartialFailureError) as caught:
+        move_between(source, "/src", target, "/dst")
+    assert set(caught.value.failures) == {"/src/bad", "/src/sub/bad"}
+    assert contents(target, "/dst") == {**TREE, "bad": b"old"}
+    assert {path for path, _ in source.walk_metadata("/src")} == {
+        "/src/bad",
+        "/src/sub",
+        "/src/sub/bad",
+    }
+
+
+def test_a_file_stands_until_the_whole_directory_can_replace_it(target: Store) -> None:
+    source = Unreadable()
+    put_tree(source, "/src", {**TREE, "sub/bad": b"1"})
+    put(target, "/dst", b"old")
+    with pytest.raises(PartialFailureError) as caught:
+        move_between(source, "/src", target, "/dst")
+    assert set(caught.value.failures) == {"/src/sub/bad"}
+    assert contents(target, "/") == {"dst": b"old"}
+    assert {path for path, _ in source.walk_metadata("/src")} == {
+        f"/src/{name}" for name in (*TREE, "sub/bad")
+    }
+
+
+def test_a_directory_stands_until_the_file_can_replace_it() -> None:
+    source, target = MemoryStore(), MemoryStore(MemoryTree(capacity=10_000))
+    put(source, "/src", b"x" * 9_000)
+    put_tree(target, "/dst")
+    with pytest.raises(StoreSpaceLimitError):
+        copy_between(source, "/src", target, "/dst")
+    assert contents(target, "/") == {"dst": None, **{f"dst/{k}": v for k, v in TREE.items()}}
+
+
+def test_a_stream_that_ends_early_is_an_error(target: Store) -> None:
+    source = Remote()
+    put(source, "/src", b"complete")
+    put(target, "/dst", b"old")
+    source.cut = 1
+    with pytest.raises(TransientStoreError, match="7 of 8"):
+        copy_between(source, "/src", target, "/dst")
+    assert target.get_file("/dst") == b"old"
+
+
+def test_what_arrives_during_a_move_is_not_deleted(target: Store) -> None:
+    class Busy(MemoryStore):
+        def open_read(
+            self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+        ) -> ReadableStream:
+            put(self, "/src/late", b"late")
+            return super().open_read(path, offset, length, etag)
+
+    source = Busy()
+    put(source, "/src/early")
+    move_between(source, "/src", target, "/dst")
+    assert names(source, "/src") == {"late"}
+    assert names(target, "/dst") == {"early"}
+
+
+def test_memory_stays_the_same_whatever_the_size(tmp_path: Path) -> None:
+    class Slow(LocalStore):
+        """Its streams cannot seek."""
+
+        def open_read(
+            self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+        ) -> ReadableStream:
+            return super().open_read(path, offset, length or 1 << 40, etag)
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with (tmp_path / "a" / "big").open("wb") as big:
+        big.truncate(64_000_000)
+    source, target = Slow(tmp_path / "a"), LocalStore(tmp_path / "b")
+    tracemalloc.start()
+    try:
+        copy_between(source, "/big", target, "/big")
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+    assert target.get_bytes("/big") == 64_000_000
