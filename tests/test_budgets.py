@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from davfusion.stores.observed import ObservedStore
 
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.stores.memory import MemoryStore
+from davfusion.stores.observed import ObservedStore
 from tests.provider.client import DavClient, Reply
 
 

@@ -12,8 +12,6 @@ import tempfile
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from davfusion.stores.observed import ObservedStore
-from davfusion.stores.retrying import RetryingStore
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -23,6 +21,8 @@ from davfusion.cache.listings import ListingTable
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.provider.state import State
 from davfusion.stores.memory import MemoryStore, MemoryTree
+from davfusion.stores.observed import ObservedStore
+from davfusion.stores.retrying import RetryingStore
 from tests.provider.client import DavClient
 
 AGE = 60.0
@@ -223,7 +223,6 @@ class ShareMachine(RuleBasedStateMachine):
         }
         assert held == self.tree
         assert not list((self.folder / "test" / "spool").glob("*/*"))
-
 
 
 ShareMachine.TestCase.settings = settings(

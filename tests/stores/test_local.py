@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from davfusion.stores.local import LocalStore
-from davfusion.stores.local_errors import writing
+from davfusion.stores.local.errors import writing
+from davfusion.stores.local.workfolder import NAME
 from davfusion.stores.store import (
     ConflictError,
     NoSuchFilesytemObjectError,
@@ -22,7 +23,6 @@ from davfusion.stores.store import (
     StoreAutorizationError,
     StoreSpaceLimitError,
 )
-from davfusion.stores.workfolder import NAME
 from tests.conformance import TREE, StoreConformance, contents, names, put, put_tree
 
 

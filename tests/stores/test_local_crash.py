@@ -12,11 +12,11 @@ import pytest
 
 from davfusion.platform import START_METHOD
 from davfusion.stores.local import LocalStore
+from davfusion.stores.local.workfolder import NAME, WorkFolder
 from davfusion.stores.store import (
     ABSENT,
     ConflictError,
 )
-from davfusion.stores.workfolder import NAME, WorkFolder
 from tests.conformance import BINARY, TREE, contents, put, put_tree
 
 
@@ -77,7 +77,7 @@ def test_leftovers_of_the_living_stay(store: LocalStore, root: Path) -> None:
 
 CRASHED_MOVE = """
 import os, pathlib, sys
-from davfusion.stores import local_disk
+from davfusion.stores.local import disk
 from davfusion.stores.local import LocalStore
 def crash(event, args):
     if event == "os.rename" and args[0].endswith("/src"):

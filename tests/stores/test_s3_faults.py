@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from davfusion.stores.s3 import S3Store
-from davfusion.stores.s3_upload import MIB
+from davfusion.stores.s3.upload import MIB
 from davfusion.stores.store import (
     InterruptedException,
     NoSuchFilesytemObjectError,

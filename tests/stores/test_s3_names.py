@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from davfusion.stores import paths
 from davfusion.stores.s3 import S3Store
-from davfusion.stores.s3_listing import Entry, Keys, Oddities, Page, Walk, children
-from davfusion.stores.s3_upload import MAX_PARTS, MIB, MIN_PART, ranges
+from davfusion.stores.s3.listing import Entry, Keys, Oddities, Page, Walk, children
+from davfusion.stores.s3.upload import MAX_PARTS, MIB, MIN_PART, ranges
 from davfusion.stores.store import AlreadyExistsError, NoSuchFilesytemObjectError
 from tests.conformance import contents, names, put
 from tests.servers import S3Server

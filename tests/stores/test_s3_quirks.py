@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from davfusion.stores.s3 import S3Store
-from davfusion.stores.s3_upload import MIB
+from davfusion.stores.s3.upload import MIB
 from davfusion.stores.store import (
     ABSENT,
     ConflictError,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from davfusion.platform import CASE_INSENSITIVE_NAMES, fsync_directory
 from davfusion.stores import paths
-from davfusion.stores.local_disk import (
+from davfusion.stores.local.disk import (
     Range,
     copy_file,
     etag_of,
@@ -26,8 +26,9 @@ from davfusion.stores.local_disk import (
     rename,
     status_or_none,
 )
-from davfusion.stores.local_errors import reading, store_error, writing
-from davfusion.stores.local_paths import LocalPaths, is_shown
+from davfusion.stores.local.errors import reading, store_error, writing
+from davfusion.stores.local.paths import LocalPaths, is_shown
+from davfusion.stores.local.workfolder import WorkFolder, discard
 from davfusion.stores.store import (
     ABSENT,
     AlreadyExistsError,
@@ -43,7 +44,6 @@ from davfusion.stores.store import (
     StoreAccessError,
 )
 from davfusion.stores.transfer import blocks, require_apart
-from davfusion.stores.workfolder import WorkFolder, discard
 
 _FEATURES = Features(
     server_side_copy=True,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from davfusion.platform import fsync_directory
+from davfusion.stores.local.workfolder import WorkFolder
 from davfusion.stores.store import Metadata
-from davfusion.stores.workfolder import WorkFolder
 
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 

@@ -13,7 +13,7 @@ from davfusion.stores.errors import (
     StoreAccessError,
     StoreAutorizationError,
 )
-from davfusion.stores.workfolder import NAME as WORK_FOLDER
+from davfusion.stores.local.workfolder import NAME as WORK_FOLDER
 
 _log = logging.getLogger(__name__)
 

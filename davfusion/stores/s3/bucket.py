@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from davfusion.stores.s3_client import Connection
-from davfusion.stores.s3_errors import (
+from davfusion.stores.s3.client import Connection
+from davfusion.stores.s3.errors import (
     MISSING,
     error_for,
     is_missing,
@@ -15,8 +15,8 @@ from davfusion.stores.s3_errors import (
     s3_errors,
     status_of,
 )
-from davfusion.stores.s3_listing import Entry, Page
-from davfusion.stores.s3_parallel import run_all
+from davfusion.stores.s3.listing import Entry, Page
+from davfusion.stores.s3.parallel import run_all
 from davfusion.stores.store import StoreAccessError
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from davfusion.stores.s3_bucket import Bucket, Head
-from davfusion.stores.s3_errors import is_unsupported, s3_errors
-from davfusion.stores.s3_source import opened
-from davfusion.stores.s3_upload import MAX_PART, MAX_PARTS, MIB, Range, Uploader, ranges
+from davfusion.stores.s3.bucket import Bucket, Head
+from davfusion.stores.s3.errors import is_unsupported, s3_errors
+from davfusion.stores.s3.source import opened
+from davfusion.stores.s3.upload import MAX_PART, MAX_PARTS, MIB, Range, Uploader, ranges
 from davfusion.stores.store import NoSuchFilesytemObjectError
 
 COPY_PART: Final = 256 * MIB

@@ -1,6 +1,6 @@
 """S3Store: a bucket, or what lies below a prefix of it, on AWS or any other S3 server.
 
-Files are plain objects under their own names; s3_listing says what shows a directory. Requests
+Files are plain objects under their own names; listing.py says what shows a directory. Requests
 are named in the docstrings where their number matters.
 """
 
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from davfusion.stores import paths
-from davfusion.stores.s3_bucket import Bucket, Head, unquoted
-from davfusion.stores.s3_client import Checksums, ClientSettings, Connection
-from davfusion.stores.s3_copy import Copier
-from davfusion.stores.s3_listing import FOLDER_SUFFIX, Keys, Oddities, Walk, children, directory
-from davfusion.stores.s3_quirks import Conditions
-from davfusion.stores.s3_read import open_range
-from davfusion.stores.s3_source import opened
-from davfusion.stores.s3_tree import Failures, TreeCopy, raise_failures
-from davfusion.stores.s3_upload import MAX_PART, MAX_PARTS, MIB, Uploader
+from davfusion.stores.s3.bucket import Bucket, Head, unquoted
+from davfusion.stores.s3.client import Checksums, ClientSettings, Connection
+from davfusion.stores.s3.copy import Copier
+from davfusion.stores.s3.listing import FOLDER_SUFFIX, Keys, Oddities, Walk, children, directory
+from davfusion.stores.s3.quirks import Conditions
+from davfusion.stores.s3.read import open_range
+from davfusion.stores.s3.source import opened
+from davfusion.stores.s3.tree import Failures, TreeCopy, raise_failures
+from davfusion.stores.s3.upload import MAX_PART, MAX_PARTS, MIB, Uploader
 from davfusion.stores.store import (
     AlreadyExistsError,
     Features,

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from davfusion.stores.s3_bucket import AT_ONCE, Bucket
-from davfusion.stores.s3_copy import Copier
-from davfusion.stores.s3_listing import Entry, Keys
-from davfusion.stores.s3_parallel import run_all
+from davfusion.stores.s3.bucket import AT_ONCE, Bucket
+from davfusion.stores.s3.copy import Copier
+from davfusion.stores.s3.listing import Entry, Keys
+from davfusion.stores.s3.parallel import run_all
 from davfusion.stores.store import PartialFailureError, StoreAccessError
 
 Failures = dict[str, StoreAccessError]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
-from davfusion.stores.s3_errors import s3_errors
+from davfusion.stores.s3.errors import s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
