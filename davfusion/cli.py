@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIApplication
 
+    from davfusion.stores.memory import MemoryTree
+
 logger = logging.getLogger(__name__)
 
 SERVE_HELP = """Serve TARGET as a WebDAV drive.
@@ -167,20 +169,19 @@ def run(settings: ServeConfig) -> None:
         tls.context()
     listener = server.listen(settings.host, settings.port)
     prepared = share.prepare(settings)
-    workers = 1 if prepared.is_in_one_process else settings.workers
-    make = functools.partial(make_application, settings)
+    make = functools.partial(make_application, settings, prepared.memory)
     spec = server.WorkerSpec(listener, make, tls, settings.log_level)
     announce(settings, listener, prepared.folder.path)
-    server.Supervisor(spec, workers).run()
+    server.Supervisor(spec, settings.workers).run()
 
 
-def make_application(settings: ServeConfig) -> "WSGIApplication":
+def make_application(settings: ServeConfig, memory: "MemoryTree | None") -> "WSGIApplication":
     """What one worker serves."""
     from davfusion import share  # noqa: PLC0415
     from davfusion.access_log import AccessLog  # noqa: PLC0415
     from davfusion.app import build_app  # noqa: PLC0415
 
-    store, state_path = share.open_share(settings)
+    store, state_path = share.open_share(settings, memory)
     return AccessLog(build_app(settings, store, state_path))
 
 
@@ -197,8 +198,6 @@ def announce(settings: ServeConfig, listener: "socket.socket", cache: Path) -> N
     click.echo(f"Cache: {cache}")
     if settings.write_back_delay:
         click.echo("There is no write-back yet: --write-back-delay has no effect.")
-    if settings.workers > 1 and settings.target.startswith("memory:"):
-        click.echo("memory: is served by one worker.")
     sys.stdout.flush()
 
 

@@ -16,7 +16,7 @@ MAX_TRAILERS: Final = 16 * 1024
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 
-class RequestBodyError(Exception):
+class RequestBodyError(ValueError):
     """The body broke off, is malformed, or did not come in time."""
 
 

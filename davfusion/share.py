@@ -1,14 +1,17 @@
 """The stack of one share, in reading order, and what must be true before it is served."""
 
 import dataclasses
+import multiprocessing
 import os
+import threading
 from pathlib import Path
 
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.folder import CacheFolder, CacheInUseError, cache_id_for
-from davfusion.cache.listings import ListingTable
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.config import MB, ServeConfig
+from davfusion.platform import START_METHOD
+from davfusion.stores.memory import MemoryStore, MemoryTree, MemoryTreeManager
 from davfusion.stores.observed import ObservedStore
 from davfusion.stores.registry import TargetError, open_store
 from davfusion.stores.retrying import RetryingStore
@@ -33,8 +36,8 @@ class PreparedShare:
     """A share that can be served; its cache folder stays claimed while this is kept."""
 
     folder: CacheFolder
-    is_in_one_process: bool
-    """Its content lives in the memory of one process, so only one worker can serve it."""
+    memory: MemoryTree | None
+    """What all workers of `memory:` share; it lives in a process of its own."""
 
 
 def prepare(config: ServeConfig) -> PreparedShare:
@@ -58,7 +61,25 @@ def prepare(config: ServeConfig) -> PreparedShare:
         store.check_access()
     except StoreAccessError as error:
         raise ShareError(f"{error}; {_cure(error)}") from error
-    return PreparedShare(folder, store.features.one_process)
+    return PreparedShare(folder, _shared_memory() if store.features.one_process else None)
+
+
+def _shared_memory() -> MemoryTree:
+    manager = MemoryTreeManager(ctx=multiprocessing.get_context(START_METHOD))
+    manager.start(_end_with_parent)
+    return manager.tree()
+
+
+def _end_with_parent() -> None:
+    """Nobody would stop the process of a manager whose parent was killed."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _cure(error: StoreAccessError) -> str:
@@ -69,26 +90,19 @@ def _cure(error: StoreAccessError) -> str:
     return "check the name and the settings of the store"
 
 
-def open_share(config: ServeConfig) -> tuple[Store, Path]:
+def open_share(config: ServeConfig, memory: MemoryTree | None = None) -> tuple[Store, Path]:
     """All that stands between the DAV side and the service, and the database of locks.
 
     Called in each worker: clients of a service do not survive a fork.
     """
-    target = _open_target(config)
+    target = _open_target(config) if memory is None else MemoryStore(memory)
     folder = _cache_folder(config, target)
     expiration = _expiration(config, target)
-    listings = folder.listings if expiration else ListingTable()
-    store = CachingStore(
-        MetadataCachingStore(
-            RetryingStore(ObservedStore(target)),
-            expiration,
-            listings=listings,
-        ),
-        expiration,
-        config.cache_size // MB,
-        folder.path.name,
-        folder.path.parent,
-    )
+    store: Store = RetryingStore(ObservedStore(target))
+    if expiration:
+        store = MetadataCachingStore(store, expiration, listings=folder.listings)
+    megabytes = config.cache_size // MB
+    store = CachingStore(store, expiration, megabytes, folder.path.name, folder.path.parent)
     return store, folder.path / "state.sqlite"
 
 

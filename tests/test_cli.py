@@ -49,8 +49,8 @@ def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 
 def refusal(*arguments: object) -> str:
-    """The one line on stderr with which `davfusion serve` ends."""
-    ended = run("serve", *arguments)
+    """The one line on stderr with which `davfusion serve` ends; on any port unless one is given."""
+    ended = run("serve", "--port", "0", *arguments)
     assert (ended.returncode, ended.stdout) == (1, ""), ended
     lines = ended.stderr.splitlines()
     assert len(lines) == 1, lines

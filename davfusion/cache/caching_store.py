@@ -34,7 +34,8 @@ class CachingStore(StoreWrapper):
     `cache_expiration_time` is the seconds until an entry is expired; `cache_size_in_mb` an
     approximate limit of what is kept there, which does not count a write under way; `cache_id`
     names a persistent cache (None: after the store), `cache_dir` the folder of all caches (None:
-    among the user's caches). Where `store` is no MetadataCachingStore, one is put around it.
+    among the user's caches). Where `store` is no MetadataCachingStore, one is put around it, unless
+    nothing is to be kept (`cache_expiration_time` 0).
     """
 
     def __init__(
@@ -47,12 +48,10 @@ class CachingStore(StoreWrapper):
     ) -> None:
         self._folder = CacheFolder(cache_dir, cache_id or cache_id_for(store.get_name()))
         self._folder.prepare()
-        self._versions = (
-            store
-            if isinstance(store, MetadataCachingStore)
-            else MetadataCachingStore(store, cache_expiration_time, listings=self._folder.listings)
-        )
-        super().__init__(self._versions)
+        if cache_expiration_time and not isinstance(store, MetadataCachingStore):
+            listings = self._folder.listings
+            store = MetadataCachingStore(store, cache_expiration_time, listings=listings)
+        super().__init__(store)
         self._age = cache_expiration_time
         self.cache_size_in_mb = cache_size_in_mb
 
@@ -62,7 +61,9 @@ class CachingStore(StoreWrapper):
 
     def is_cached_version_invalid(self, path: str) -> bool:
         """Whether the store's version is newer than the cached entry, or does not exist."""
-        return self._versions.is_cached_version_invalid(path)
+        paths.check_path(path)
+        store = self._store
+        return not isinstance(store, MetadataCachingStore) or store.is_cached_version_invalid(path)
 
     def recover(self) -> None:
         """As CacheFolder.recover: only for the owner of the folder, before its workers start."""

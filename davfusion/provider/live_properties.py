@@ -113,13 +113,22 @@ def _length(r: Resource) -> str | None:
     return f"<D:getcontentlength>{r.metadata['bytes']}</D:getcontentlength>"
 
 
-def _created(r: Resource) -> str:
+def _created(r: Resource) -> str | None:
     # No store tells a creation time that survives a copy; the last change is the honest bound.
+    if not _is_dated(r):
+        return None
     return f"<D:creationdate>{iso_date(int(r.metadata['modified']))}</D:creationdate>"
 
 
-def _modified(r: Resource) -> str:
+def _modified(r: Resource) -> str | None:
+    if not _is_dated(r):
+        return None
     return f"<D:getlastmodified>{http_date(int(r.metadata['modified']))}</D:getlastmodified>"
+
+
+def _is_dated(r: Resource) -> bool:
+    """A directory of a service that dates none, such as S3, has modified 0."""
+    return bool(r.metadata["modified"] or not r.metadata["is_dir"])
 
 
 def _type(r: Resource) -> str:

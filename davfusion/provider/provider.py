@@ -7,7 +7,6 @@ from typing import Any
 from wsgidav.dav_error import DAVError
 from wsgidav.dav_provider import DAVProvider
 
-from davfusion.http_body import RequestBodyError
 from davfusion.provider.copy_move import copy, move
 from davfusion.provider.download import get
 from davfusion.provider.errors import ConditionError
@@ -91,8 +90,6 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
             response = self._carry_out(request)
         except DAVError as error:
             response = error_response(error)
-        except RequestBodyError as error:
-            response = error_response(DAVError(400, str(error)))
         except Exception:
             logger.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             response = error_response(DAVError(500, "An error of the server; its log says more."))

@@ -20,7 +20,6 @@ UNQUOTED = "/!*'()~"
 """Left as they are in an href, as encodeURIComponent of browsers and clients does."""
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_ENCODED_SLASH = re.compile(r"%2[fF]")
 _DEFAULT_PORT = re.compile(r":(80|443)$")
 
 
@@ -56,13 +55,12 @@ class Response:
 def decode_path(raw: str) -> str:
     """A store path from the percent-encoded path of a URL.
 
-    Repeated and trailing slashes mean nothing; an encoded slash stays encoded, since no name
-    holds a slash. Raises DAVError 400 for a bad escape, bytes that are not UTF-8, NUL, and dot
-    segments, encoded or not.
+    Repeated and trailing slashes mean nothing. Raises DAVError 400 for a bad escape, bytes that
+    are not UTF-8, NUL, and dot segments, encoded or not.
     """
     if _BAD_ESCAPE.search(raw):
         raise DAVError(400, "Bad percent-encoding in a path.")
-    return normal_path(b"%2F".join(unquote_to_bytes(part) for part in _ENCODED_SLASH.split(raw)))
+    return normal_path(unquote_to_bytes(raw))
 
 
 def normal_path(decoded: bytes) -> str:

@@ -58,7 +58,7 @@ class Metadata(TypedDict):
     """What is known of a file or directory without reading it."""
 
     modified: float
-    """UTC seconds since the epoch."""
+    """UTC seconds since the epoch; 0 for a directory of a service that dates none."""
     bytes: int
     """Size; 0 for a directory."""
     is_dir: bool

@@ -25,7 +25,16 @@ def make_tree(root: Path) -> None:
 def test_rclone_copies_checks_renames_and_deletes_a_tree(s3_share: Serving, tmp_path: Path) -> None:
     make_tree(tmp_path / "tree")
     rclone = [program("rclone"), "--config", "/dev/null", "--webdav-url", s3_share.url]
-    rclone += ["--webdav-vendor", "owncloud", "--transfers", "8", "--checkers", "8"]
+    rclone += [
+        "--webdav-vendor",
+        "owncloud",
+        "--webdav-pacer-min-sleep",
+        "0",
+        "--transfers",
+        "8",
+        "--checkers",
+        "8",
+    ]
 
     def on_share(*command: str) -> str:
         return run(*rclone, *command)

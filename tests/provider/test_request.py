@@ -19,7 +19,7 @@ from tests.provider.client import DavClient
         ("/a%20b%3f%23%25%3b", "/a b?#%;"),
         ("/%e3%81%8d", "/き"),
         ("/u%CC%88", "/u\u0308"),
-        ("/a%2fb", "/a%2Fb"),
+        ("/a%2fb%252F", "/a/b%2F"),
     ],
 )
 def test_paths_are_decoded(raw: str, path: str) -> None:
