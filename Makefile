@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: serve test test-all lint format check wheel clean
+.PHONY: serve test test-slow lint format check wheel clean
 
 serve: $(VENV)/installed files
 	$(BIN)/davfusion serve ./files --port 8080
@@ -14,9 +14,9 @@ test: $(VENV)/developing
 	tests/install-clients
 	$(BIN)/pytest -n $(WORKERS) -m "not slow"
 
-test-all: $(VENV)/developing
+test-slow: $(VENV)/developing
 	tests/install-clients
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) -m slow
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check
@@ -29,7 +29,7 @@ format: $(VENV)/developing
 	$(BIN)/ruff format
 
 # What CI runs.
-check: lint test-all wheel
+check: lint test test-slow wheel
 
 wheel: $(VENV)/developing
 	tests/check-wheel $(PYTHON)

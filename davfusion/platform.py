@@ -4,6 +4,7 @@ Only Linux is tested; this module keeps what differs on macOS and Windows in one
 """
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import IO, Any, Final
@@ -47,6 +48,10 @@ if sys.platform == "win32":
 
         time.sleep(0.005)
 
+    def take_address(listener: socket.socket) -> None:
+        """Bind next to connections of an earlier server, never to a port that is in use."""
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+
     def is_reserved_name(name: str) -> bool:
         """Whether the system cannot store a file of this name as it is."""
         return (
@@ -80,6 +85,10 @@ else:
     def wait_for_lock(file: IO[Any]) -> None:
         """As lock_file, but wait until the lock is free."""
         fcntl.flock(file, fcntl.LOCK_EX)
+
+    def take_address(listener: socket.socket) -> None:
+        """Bind next to connections of an earlier server, never to a port that is in use."""
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
     def is_reserved_name(name: str) -> bool:  # noqa: ARG001
         """Whether the system cannot store a file of this name as it is."""

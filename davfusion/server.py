@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from davfusion.access_log import configure_logging
 from davfusion.http_server import SHUTDOWN_SECONDS, HttpServer
-from davfusion.platform import START_METHOD
+from davfusion.platform import START_METHOD, take_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -65,10 +64,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _bind(listener: socket.socket, address: tuple[object, ...]) -> None:
-    if sys.platform == "win32":  # there, SO_REUSEADDR would share the port with anyone
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-    else:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    take_address(listener)
     if listener.family == socket.AF_INET6:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # those accepted inherit it

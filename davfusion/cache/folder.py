@@ -3,9 +3,10 @@
 import hashlib
 import os
 import re
-import sys
 from pathlib import Path
 from typing import IO, Any
+
+from platformdirs import user_cache_path
 
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.listings import ListingTable
@@ -27,7 +28,9 @@ class CacheFolder:
     def __init__(self, cache_dir: str | os.PathLike[str] | None, cache_id: str) -> None:
         if not is_valid_name(cache_id) or "\\" in cache_id:
             raise ValueError(f"not usable as the name of a cache: {cache_id!r}")
-        self.path = (Path(cache_dir) if cache_dir else default_cache_dir()) / cache_id
+        self.path = (
+            Path(cache_dir) if cache_dir else user_cache_path("davfusion", appauthor=False)
+        ) / cache_id
         self.spool = FileStore(self.path / "spool")
         self.listings = ListingTable(self.path / "listings.sqlite")
         self._lock: IO[Any] | None = None
@@ -63,17 +66,6 @@ class CacheFolder:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-
-def default_cache_dir() -> Path:
-    """The folder for davfusion among this user's caches."""
-    if sys.platform == "win32":
-        root = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        root = str(Path.home() / "Library" / "Caches")
-    else:
-        root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "davfusion"
 
 
 def cache_id_for(store_name: str) -> str:
