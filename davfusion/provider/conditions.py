@@ -147,17 +147,21 @@ def _not_modified(metadata: Metadata) -> DAVError:
     return DAVError(304, add_headers=version_headers(metadata))
 
 
+def names_version(request: DavRequest) -> bool:
+    """Whether the request has a condition on the version of what it changes."""
+    version_headers = ("If-Match", "If-None-Match", "If-Unmodified-Since")
+    return any(request.header(name) is not None for name in version_headers) or "[" in (
+        request.header("If") or ""
+    )
+
+
 def write_guard(request: DavRequest, metadata: Metadata | None) -> str | None:
     """The `if_etag` that makes the store hold to what a conditional write was judged by.
 
-    None for a write without conditions on the version.
+    None for a write without conditions on the version, and where any version will do.
     """
-    if_header = request.header("If") or ""
-    if (
-        request.header("If-Match") is None
-        and request.header("If-None-Match") is None
-        and "[" not in if_header
-    ):
+    any_version = request.header("If-Match") == "*" and request.header("If") is None
+    if any_version or not names_version(request):
         return None
     return metadata.get("etag") if metadata else ABSENT
 

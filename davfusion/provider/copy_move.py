@@ -40,7 +40,7 @@ def copy(tree: DavTree, request: DavRequest) -> Response:
             else:
                 _copy_folder_alone(tree, transfer)
         except PartialFailureError as error:
-            tree.state.properties.copy(transfer.src, transfer.dst)
+            tree.state.properties.copy(transfer.src, transfer.dst, failed=error.failures)
             return failed_paths(request, error)
     tree.state.properties.copy(transfer.src, transfer.dst, tree=whole)
     return transfer.success
@@ -57,7 +57,7 @@ def move(tree: DavTree, request: DavRequest) -> Response:
         try:
             tree.store.move(transfer.src, transfer.dst)
         except PartialFailureError as error:
-            tree.state.properties.copy(transfer.src, transfer.dst)
+            tree.state.properties.move_tree(transfer.src, transfer.dst, failed=error.failures)
             return failed_paths(request, error)
     # RFC 4918 section 7.6: locks stay behind, and there is nothing left for them to lock.
     tree.state.locks.remove_tree(transfer.src)
@@ -67,7 +67,7 @@ def move(tree: DavTree, request: DavRequest) -> Response:
 
 def _checked(tree: DavTree, request: DavRequest) -> Transfer:
     src, dst = request.path, request.destination
-    source = tree.metadata(src)
+    source = tree.target(request)
     tree.check_conditions(request, source)
     if src == dst:
         raise DAVError(403, "Source and destination are the same.")

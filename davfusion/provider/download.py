@@ -64,17 +64,21 @@ def _parse_range(spec: str, size: int) -> ByteRange | None:
 
 
 def get(tree: DavTree, request: DavRequest) -> Response:
-    """Answer GET or HEAD; HEAD opens nothing."""
-    metadata = tree.metadata(request.path)
-    tree.check_conditions(request, metadata)
-    if metadata["is_dir"]:
-        return _folder(tree, request)
+    """Answer GET or HEAD; HEAD reads nothing of a file."""
     with translated():
         try:
-            return _file(tree, request, metadata)
+            return _get(tree, request, fresh=False)
         except (ConflictError, NoSuchFilesytemObjectError):
-            # What was known of the file is outdated, and has been dropped by now.
-            return _file(tree, request, tree.metadata(request.path))
+            # What was known of the file is outdated: judge and read what is there now.
+            return _get(tree, request, fresh=True)
+
+
+def _get(tree: DavTree, request: DavRequest, *, fresh: bool) -> Response:
+    if fresh:
+        tree.store.forget(request.path)
+    metadata = tree.metadata(request.path)
+    tree.check_conditions(request, metadata)
+    return (_folder if metadata["is_dir"] else _file)(tree, request, metadata)
 
 
 def _file(tree: DavTree, request: DavRequest, metadata: Metadata) -> Response:
@@ -99,11 +103,14 @@ def _file(tree: DavTree, request: DavRequest, metadata: Metadata) -> Response:
 
 
 def _if_range_holds(header: str | None, metadata: Metadata) -> bool:
-    """RFC 9110 section 13.1.5: a strong tag or the exact date, else the whole file is sent."""
+    """RFC 9110 section 13.1.5: the strong tag, else the whole file is sent.
+
+    A date counts only where there is no tag: the client's own dates say little of the content.
+    """
     if header is None:
         return True
-    if (etag := quoted_etag(metadata)) and header.strip() == etag:
-        return True
+    if etag := quoted_etag(metadata):
+        return header.strip() == etag
     return parse_http_date(header) == int(metadata["modified"])
 
 
@@ -171,13 +178,9 @@ def _multipart(
     return Response(206, headers, body(_open(tree, request.path, metadata, ranges[0])))
 
 
-def _folder(tree: DavTree, request: DavRequest) -> Response:
+def _folder(tree: DavTree, request: DavRequest, _metadata: Metadata) -> Response:
     """A plain page for a browser: what is in the folder."""
-    headers = [("Content-Type", "text/html; charset=utf-8")]
-    if request.method == "HEAD":
-        return Response(200, headers)
-    with translated():
-        listing = tree.store.get_directory_metadata(request.path)
+    listing = tree.store.get_directory_metadata(request.path)
     title = escape(request.prefix + request.path)
     rows = [] if request.path == paths.ROOT else [_row(request, paths.parent(request.path), "..")]
     for name, metadata in sorted(listing.items(), key=lambda item: item[0].casefold()):
@@ -188,6 +191,7 @@ def _folder(tree: DavTree, request: DavRequest) -> Response:
         "td+td{color:#666;text-align:right}</style></head>"
         f"<body><h1>{title}</h1><table>{''.join(rows)}</table></body></html>"
     )
+    headers = [("Content-Type", "text/html; charset=utf-8")]
     return Response(200, headers, page.encode(errors="replace"))
 
 

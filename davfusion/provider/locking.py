@@ -54,7 +54,7 @@ def lock(tree: DavTree, request: DavRequest) -> Response:
         return _refresh(tree, request)
     depth = request.depth("infinity", "0", "infinity")
     is_exclusive, owner = parse_lockinfo(body)
-    metadata = tree.find(request.path)
+    metadata = tree.find_target(request)
     if metadata is None:
         tree.check_parent(request.path)
     tree.check_conditions(request, metadata)
@@ -91,7 +91,7 @@ def _refresh(tree: DavTree, request: DavRequest) -> Response:
     header = request.header("If")
     if header is None:
         raise DAVError(400, "A LOCK needs a body, or an If header to refresh a lock.")
-    tree.check_conditions(request, tree.metadata(request.path))
+    tree.check_conditions(request, tree.target(request))
     tokens = submitted_tokens(parse_if(header))
     seconds = parse_timeout(request.header("Timeout"))
     try:
@@ -121,7 +121,7 @@ def unlock(tree: DavTree, request: DavRequest) -> Response:
     match = _CODED_URL.fullmatch(request.header("Lock-Token") or "")
     if match is None:
         raise DAVError(400, "Lock-Token is missing or not in <>.")
-    tree.check_conditions(request, tree.metadata(request.path))
+    tree.check_conditions(request, tree.target(request))
     try:
         released = tree.state.locks.release(request.path, match[1], request.user)
     except PermissionError as error:

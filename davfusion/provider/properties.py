@@ -5,7 +5,7 @@ A value is the property's XML element as text, with every namespace it uses decl
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from davfusion.database import Database, below
 from davfusion.stores import paths
@@ -66,16 +66,22 @@ class DeadProperties:
         with self._database.transaction() as connection:
             _remove(connection, path)
 
-    def copy(self, src: str, dst: str, *, tree: bool = True) -> None:
-        """Give `dst` the properties of `src`; what `dst` had before is gone."""
-        with self._database.transaction() as connection:
-            _copy(connection, src, dst, tree=tree)
+    def copy(self, src: str, dst: str, *, tree: bool = True, failed: Collection[str] = ()) -> None:
+        """Give `dst` the properties of `src`; what `dst` had before is gone.
 
-    def move_tree(self, src: str, dst: str) -> None:
-        """As copy, and `src` has none any more."""
+        What lies at or below the paths `failed` did not come along, nor do its properties.
+        """
         with self._database.transaction() as connection:
-            _copy(connection, src, dst, tree=True)
-            _remove(connection, src)
+            _copy(connection, src, dst, tree=tree, failed=failed)
+
+    def move_tree(self, src: str, dst: str, *, failed: Collection[str] = ()) -> None:
+        """As copy, and what came along has none at its old place any more."""
+        with self._database.transaction() as connection:
+            moved = _copy(connection, src, dst, tree=True, failed=failed)
+            connection.executemany(
+                f"DELETE FROM property WHERE {_HERE} AND property = ?",  # noqa: S608
+                [row[:3] for row in moved],
+            )
 
 
 def _place(path: str) -> tuple[str, str]:
@@ -89,15 +95,26 @@ def _remove(connection: sqlite3.Connection, path: str) -> None:
     )
 
 
-def _copy(connection: sqlite3.Connection, src: str, dst: str, *, tree: bool) -> None:
+def _copy(
+    connection: sqlite3.Connection, src: str, dst: str, *, tree: bool, failed: Collection[str]
+) -> list[tuple[str, str, str, str]]:
+    """Returns the rows that were copied."""
     where, values = (_TREE, (*_place(src), src, *below(src))) if tree else (_HERE, _place(src))
     rows = connection.execute(
         f"SELECT directory, name, property, value FROM property WHERE {where}",  # noqa: S608
         values,
     ).fetchall()
+    copied = [row for row in rows if not _is_among(paths.join(row[0], row[1]), failed)]
     _remove(connection, dst)
-    moved = [
-        (*_place(paths.rebase(paths.join(directory, name), src, dst)), prop, value)
-        for directory, name, prop, value in rows
-    ]
-    connection.executemany("INSERT OR REPLACE INTO property VALUES (?, ?, ?, ?)", moved)
+    connection.executemany(
+        "INSERT OR REPLACE INTO property VALUES (?, ?, ?, ?)",
+        [
+            (*_place(paths.rebase(paths.join(directory, name), src, dst)), prop, value)
+            for directory, name, prop, value in copied
+        ],
+    )
+    return copied
+
+
+def _is_among(path: str, tops: Collection[str]) -> bool:
+    return any(path == top or paths.is_below(path, top) for top in tops)

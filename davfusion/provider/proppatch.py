@@ -45,7 +45,7 @@ def _new_value(root: Element, instruction: Element, prop: Element, element: Elem
 
 def proppatch(tree: DavTree, request: DavRequest) -> Response:
     """Set and remove dead properties; live ones are protected."""
-    metadata = tree.metadata(request.path)
+    metadata = tree.target(request)
     tree.check_conditions(request, metadata)
     tree.check_locks(request, request.path)
     changes = parse_update(request.body())

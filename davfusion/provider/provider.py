@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from http import HTTPMethod
 from typing import Any
 
 from wsgidav.dav_error import DAVError
@@ -29,10 +30,9 @@ def options(tree: DavTree, _request: DavRequest) -> Response:
 
     MS-Author-Via makes Windows and Office open files for writing.
     """
-    allowed = sorted(READING if tree.read_only else READING | WRITING)
     headers = [
         ("DAV", "1, 3" if tree.read_only else "1, 2, 3"),
-        ("Allow", ", ".join(allowed)),
+        ("Allow", allowed_methods(tree)),
         ("MS-Author-Via", "DAV"),
         ("Accept-Ranges", "bytes"),
     ]
@@ -55,6 +55,11 @@ METHODS: dict[str, Method] = {
 }
 READING = frozenset({"OPTIONS", "GET", "HEAD", "PROPFIND"})
 WRITING = frozenset(METHODS) - READING
+
+
+def allowed_methods(tree: DavTree) -> str:
+    """The value of an Allow header."""
+    return ", ".join(sorted(READING if tree.read_only else METHODS))
 
 
 class StoreProvider(DAVProvider):  # type: ignore[misc]
@@ -90,6 +95,8 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
             response = self._carry_out(request)
         except DAVError as error:
             response = error_response(error)
+            if error.value == 405:  # RFC 9110 section 15.5.6
+                response.headers.append(("Allow", allowed_methods(self._tree)))
         except Exception:
             logger.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             response = error_response(DAVError(500, "An error of the server; its log says more."))
@@ -98,7 +105,8 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
     def _carry_out(self, request: DavRequest) -> Response:
         method = METHODS.get(request.method)
         if method is None:
-            raise DAVError(501, f"{request.method} is not known here.")
+            known = request.method in HTTPMethod.__members__
+            raise DAVError(405 if known else 501, f"{request.method} is not offered here.")
         if self._tree.read_only and request.method in WRITING:
             raise DAVError(403, "The share is read-only.")
         return method(self._tree, request)

@@ -11,7 +11,7 @@ from davfusion.stores.errors import PartialFailureError
 
 def delete(tree: DavTree, request: DavRequest) -> Response:
     """Remove a file, or a folder with all below it."""
-    metadata = tree.metadata(request.path)
+    metadata = tree.target(request)
     if metadata["is_dir"]:
         request.depth("infinity", "infinity")
     if request.path == paths.ROOT:

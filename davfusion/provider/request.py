@@ -37,8 +37,8 @@ class Response:
 
     def without_body(self) -> "Response":
         """The answer to HEAD where this is the one to GET (RFC 9110 section 9.3.2)."""
-        if not isinstance(self.body, bytes):
-            return self
+        if not isinstance(self.body, bytes) or self.status in (204, 304):
+            return Response(self.status, self.headers, ())
         return Response(self.status, [*self.headers, ("Content-Length", str(len(self.body)))], ())
 
     def send(self, start_response: StartResponse) -> Iterable[bytes]:
@@ -53,14 +53,17 @@ class Response:
 
 
 def decode_path(raw: str) -> str:
-    """A store path from the percent-encoded path of a URL.
+    """A store path from the percent-encoded path of a URL, as it stands in a WSGI header.
 
     Repeated and trailing slashes mean nothing. Raises DAVError 400 for a bad escape, bytes that
     are not UTF-8, NUL, and dot segments, encoded or not.
     """
     if _BAD_ESCAPE.search(raw):
         raise DAVError(400, "Bad percent-encoding in a path.")
-    return normal_path(unquote_to_bytes(raw))
+    try:
+        return normal_path(unquote_to_bytes(raw.encode("latin-1")))
+    except UnicodeEncodeError as error:
+        raise DAVError(400, "The path is not one of WSGI's strings.") from error
 
 
 def normal_path(decoded: bytes) -> str:
@@ -144,6 +147,9 @@ class DavRequest:
             raise DAVError(502, "The URL is on another server.")
         if not parts.path.startswith("/"):
             raise DAVError(400, "Neither a URL nor an absolute path.")
+        if "?" in reference or "#" in reference:
+            # Whoever did not escape them in a name would have another file replaced.
+            raise DAVError(400, "A query or a fragment names no file; escape ? as %3F, # as %23.")
         return self._strip_prefix(decode_path(parts.path))
 
     def _strip_prefix(self, path: str) -> str:

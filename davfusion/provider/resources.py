@@ -1,4 +1,4 @@
-"""Files and folders as wsgidav's resource objects: what other wsgidav parts read of them."""
+"""Files and folders as wsgidav's resource objects, for a wsgidav middleware that reads them."""
 
 from typing import Any
 

@@ -8,6 +8,7 @@ from wsgidav.dav_error import DAVError
 from davfusion.provider.conditions import (
     check_http_conditions,
     if_holds,
+    names_version,
     parse_if,
     submitted_tokens,
 )
@@ -36,9 +37,11 @@ class DavTree:
         self.read_only = read_only
         self.clock = clock
 
-    def find(self, path: str) -> Metadata | None:
-        """Metadata of what is at `path`, None for nothing."""
+    def find(self, path: str, *, fresh: bool = False) -> Metadata | None:
+        """Metadata of what is at `path`, None for nothing; `fresh` as the service says now."""
         with translated():
+            if fresh:
+                self.store.forget(path)
             try:
                 return self.store.get_metadata(path)
             except NoSuchFilesytemObjectError:
@@ -46,9 +49,18 @@ class DavTree:
 
     def metadata(self, path: str) -> Metadata:
         """Metadata of what is at `path`; DAVError 404 for nothing."""
-        if (metadata := self.find(path)) is None:
-            raise DAVError(404, "There is no such file or folder.")
-        return metadata
+        return _present(self.find(path))
+
+    def find_target(self, request: DavRequest) -> Metadata | None:
+        """What a request is about to change, fresh where it has conditions on the version.
+
+        Cached metadata may not know of another program's edit, which the condition is to protect.
+        """
+        return self.find(request.path, fresh=names_version(request))
+
+    def target(self, request: DavRequest) -> Metadata:
+        """As find_target; DAVError 404 for nothing."""
+        return _present(self.find_target(request))
 
     def quota(self) -> tuple[int | None, int | None]:
         """(available, used) bytes; both or neither, as Finder wants it."""
@@ -102,6 +114,12 @@ class DavTree:
             )
         except LockedError as error:
             raise locked(request, error, "lock-token-submitted") from error
+
+
+def _present(metadata: Metadata | None) -> Metadata:
+    if metadata is None:
+        raise DAVError(404, "There is no such file or folder.")
+    return metadata
 
 
 def locked(request: DavRequest, error: LockedError, code: str) -> ConditionError:

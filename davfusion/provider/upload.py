@@ -120,7 +120,7 @@ def _is_chunked(environ: Environ) -> bool:
 
 def put(tree: DavTree, request: DavRequest) -> Response:
     """Create or replace a file."""
-    existing = tree.find(request.path)
+    existing = tree.find_target(request)
     if existing and existing["is_dir"]:
         raise DAVError(405, "A folder cannot be written as a file.")
     if request.header("Content-Range") is not None:

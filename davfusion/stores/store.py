@@ -304,6 +304,14 @@ class Store:
         folder, an address where nothing answers.
         """
 
+    def forget(self, path: str) -> None:
+        """Drop what is cached of `path`, so that the next call about it asks the service.
+
+        For a decision that must not rest on an old answer; also an answer that is on its way
+        just now is not kept. A store that caches nothing does nothing.
+        """
+        paths.check_path(path)
+
     def reconnect(self) -> None:
         """Drop connections and make new ones on the next call."""
 

@@ -117,6 +117,9 @@ class StoreWrapper(Store):
     def check_access(self) -> None:
         self._call(self._store.check_access)
 
+    def forget(self, path: str) -> None:
+        self._store.forget(path)
+
     def reconnect(self) -> None:
         self._store.reconnect()
 

@@ -115,6 +115,30 @@ class Guarded(MemoryStore):
             raise PartialFailureError("one kept", failures={self.kept: error})
 
 
+class HalfMoved(MemoryStore):
+    """A store that moves all but one file."""
+
+    def move(self, path_to_src: str, path_to_dest: str) -> None:
+        super().move(path_to_src, path_to_dest)
+        super().create_directory(path_to_src)
+        super().move(path_to_dest + "/kept", path_to_src + "/kept")
+        error = StoreAutorizationError("kept")
+        raise PartialFailureError("one kept", failures={path_to_src + "/kept": error})
+
+
+def test_properties_stay_with_what_stays() -> None:
+    client = DavClient(HalfMoved())
+    client.mkcol("/d")
+    for name in ("/d/kept", "/d/moved"):
+        client.put(name, b"1")
+        client.proppatch(name, "<X:p>1</X:p>")
+    assert client("MOVE", "/d", headers={"Destination": "/e"}).statuses() == {"/d/kept": 403}
+    has = [bool(client.state.properties.of(p)) for p in ("/d/kept", "/e/kept")]
+    assert has == [True, False]
+    has = [bool(client.state.properties.of(p)) for p in ("/d/moved", "/e/moved")]
+    assert has == [False, True]
+
+
 def test_what_could_not_be_done_is_named() -> None:
     client = DavClient(Guarded())
     client.mkcol("/d", "/d/sub")

@@ -65,6 +65,9 @@ def test_a_bad_request_path_is_400(path: str) -> None:
         ("http://localhost/%zz", 400),
         ("http://localhost/x/%2e%2e/b", 400),
         ("http://[::1", 400),
+        ("http://localhost/dir/#1.txt", 400),
+        ("http://localhost/dir?1.txt", 400),
+        ("/\u00c3\u00a9", 201),
         ("", 400),
     ],
 )
@@ -115,7 +118,9 @@ def test_bad_headers_are_400(method: str, headers: dict[str, str]) -> None:
 
 def test_the_rest() -> None:
     client = DavClient()
-    assert client("TRACE", "/").status == 501
+    assert client("BREW", "/").status == 501
+    for reply in (client("POST", "/"), client("MKCOL", "/"), client.put("/", b"x")):
+        assert (reply.status, "PROPFIND" in reply.headers["allow"]) == (405, True)
     reply = client("OPTIONS", "/no/such")
     assert (reply.status, reply.headers["dav"]) == (200, "1, 2, 3")
     assert reply.headers["ms-author-via"] == "DAV"
