@@ -82,6 +82,7 @@ class DavApp(WsgiDAVApp):  # type: ignore[misc]
             return error_response(error).send(start_response)
         _drop_unreadable_credentials(environ)
         environ["PATH_INFO"] = path
+        environ["QUERY_STRING"] = ""  # wsgidav answers 401 where it holds `logout`
         environ["wsgidav.app"] = self
         environ["wsgidav.config"] = self.config
         environ["wsgidav.verbose"] = self.verbose

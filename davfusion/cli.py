@@ -180,9 +180,13 @@ def make_application(settings: ServeConfig, memory: "MemoryTree | None") -> "WSG
     from davfusion import share  # noqa: PLC0415
     from davfusion.access_log import AccessLog  # noqa: PLC0415
     from davfusion.app import build_app  # noqa: PLC0415
+    from davfusion.host_check import HostCheck  # noqa: PLC0415
 
     store, state_path = share.open_share(settings, memory)
-    return AccessLog(build_app(settings, store, state_path))
+    application: WSGIApplication = build_app(settings, store, state_path)
+    if not (settings.has_users or settings.anonymous):
+        application = HostCheck(application, settings.host)
+    return AccessLog(application)
 
 
 def announce(settings: ServeConfig, listener: "socket.socket", cache: Path) -> None:

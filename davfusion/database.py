@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Database:
         self._lock = threading.RLock()
         self._owner = 0
         self._connection: sqlite3.Connection | None = None
-        self._inherited: list[sqlite3.Connection | None] = []
+        self._inherited: list[sqlite3.Connection] = []
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows of one SELECT."""
@@ -44,10 +44,12 @@ class Database:
             connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                # A full disk, for one, makes SQLite roll back by itself.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def close(self) -> None:
         """Close this process's connection; the next use opens a new one."""
@@ -60,12 +62,15 @@ class Database:
         if self._connection is not None and self._owner == os.getpid():
             return self._connection
         # SQLite forbids to use, and even to close, a connection that came over a fork.
-        self._inherited.append(self._connection)
+        if self._connection is not None:
+            self._inherited.append(self._connection)
         self._connection = self._connect()
         self._owner = os.getpid()
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
+        if self._path is not None:
+            _make_private(self._path)
         connection = sqlite3.connect(
             self._path or ":memory:",
             timeout=BUSY_SECONDS,
@@ -77,6 +82,15 @@ class Database:
         connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'OFF'}")
         connection.executescript(self._schema)
         return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, for this user alone, where it is missing; SQLite's further files follow it.
+
+    One that is there is not opened: closing it would end the locks that SQLite holds on it.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def below(directory: str) -> tuple[str, str]:

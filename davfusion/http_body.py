@@ -20,8 +20,27 @@ class RequestBodyError(ValueError):
     """The body broke off, is malformed, or did not come in time."""
 
 
+class Pace:
+    """How long a client may keep a thread waiting for a body.
+
+    It may pause for `pause` seconds in all; every `rate` bytes win one of them back. So a body that
+    keeps to the rate may be as long as it likes, and one that trickles ends soon.
+    """
+
+    def __init__(self, pause: float = 60.0, *, rate: float = 1024.0) -> None:
+        self._pause = self._left = pause
+        self._rate = rate
+
+    def note(self, count: int, seconds: float) -> None:
+        """`count` bytes came after this long; raises RequestBodyError when that was too slow."""
+        self._left -= seconds
+        if self._left < 0:
+            raise RequestBodyError("the body comes too slowly")
+        self._left = min(self._pause, self._left + count / self._rate)
+
+
 class Source(Protocol):
-    """The bytes of the connection, after the headers."""
+    """The bytes of the connection, after the headers; raises OSError and RequestBodyError."""
 
     def readinto(self, buffer: memoryview, /) -> int: ...
     def readline(self, limit: int, /) -> bytes: ...

@@ -15,9 +15,10 @@ _ABSOLUTE_FORM = re.compile(rb"(https?)://([^/?]+)([^?]*)(?:\?(.*))?", re.IGNORE
 _HEADER_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*(.*?)[ \t]*\r\n", re.DOTALL)
 _BAD_VALUE = re.compile(rb"[\0\r\n]")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9._~!$&'()*+,;=%\x80-\xff-]*)(?::[0-9]*)?")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 
-_ONCE = frozenset([b"Host", b"Authorization", b"Content-Type", b"Destination", b"Depth"])
+_ONCE = frozenset([b"Authorization", b"Content-Type", b"Destination", b"Depth"])
 """Fields whose repetition has no meaning: two values that differ are an attack or a defect."""
 
 Headers = dict[bytes, bytes]
@@ -104,11 +105,23 @@ def read_headers(readline: Callable[[], bytes]) -> Headers:
 def _joined(name: bytes, former: bytes | None, value: bytes) -> bytes:
     if former is None:
         return value
+    if name == b"Host":
+        raise BadRequestError("two Host headers")
     if name not in _ONCE:
         return former + b", " + value
     if former != value:
         raise BadRequestError(f"two different {name.decode()} headers")
     return value
+
+
+def settle_host(headers: Headers, line: RequestLine) -> None:
+    """Make `Host` what the request is for (RFC 9112 section 3.2); raises BadRequestError."""
+    if line.version >= (1, 1) and b"Host" not in headers:
+        raise BadRequestError("no Host header")
+    if line.authority:
+        headers[b"Host"] = line.authority.rpartition(b"@")[2]
+    if not _HOST.fullmatch(headers.get(b"Host", b"")):
+        raise BadRequestError("malformed Host header")
 
 
 def body_length(headers: Headers, version: tuple[int, int]) -> int | None:

@@ -11,10 +11,11 @@ import ssl
 import time
 from contextlib import suppress
 from email.utils import formatdate
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from cheroot.errors import MaxSizeExceeded
-from cheroot.makefile import StreamReader, StreamWriter
+from cheroot.makefile import StreamWriter
 from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cheroot.wsgi import Gateway_10
@@ -23,7 +24,8 @@ from cheroot.wsgi import Server as CherootServer
 from davfusion import http_requests
 from davfusion.access_log import log_request
 from davfusion.http_body import Body, ChunkedBody, LengthBody, RequestBodyError
-from davfusion.http_requests import BadRequestError
+from davfusion.http_inbox import MAX_HEADER_BYTES, Inbox
+from davfusion.http_requests import BadRequestError, RequestLine
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -33,38 +35,25 @@ logger = logging.getLogger(__name__)
 THREADS: Final = 16
 """Requests that one worker serves at a time."""
 
+BACKLOG: Final = 512
+"""Connections that may wait in the kernel for a worker."""
+
 IDLE_SECONDS: Final = 60
-"""How long a client may pause: within a request, and between two requests."""
+"""How long a client may pause: within a request's body or the answer, and between two requests."""
+
+HEAD_SECONDS = 20.0
+"""How long all of a request's head may take, from its first byte."""
 
 SHUTDOWN_SECONDS: Final = 5
 """How long requests under way may take to finish when the server stops."""
 
-MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_DRAINED_BYTES: Final = 64 * 1024
 """Of a body that the application left unread, to keep the connection for the next request."""
 
-_DRAIN_SECONDS: Final = 2.0
-_HANDSHAKE_SECONDS: Final = 10.0
+_DRAIN_SECONDS: Final = 0.5
+_LINGER_SECONDS: Final = 2.0
 _SEND_BYTES: Final = 256 * 1024
 _MAX_IDLE_CONNECTIONS: Final = 400
-
-
-class _Source:
-    """A connection's bytes: first those that came in with the headers, then the socket's own."""
-
-    def __init__(self, connection: HTTPConnection) -> None:
-        self._rfile = connection.rfile
-        self._socket = connection.socket
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        if not self._rfile.has_data():
-            return int(self._socket.recv_into(buffer))
-        data = self._rfile.read1(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def readline(self, limit: int, /) -> bytes:
-        return bytes(self._rfile.readline(limit))
 
 
 class _Request(HTTPRequest):
@@ -72,6 +61,7 @@ class _Request(HTTPRequest):
 
     status: Any  # bytes once the application has answered
     method = b""
+    _line: RequestLine
     _body: Body | None = None
     _length: int | None = 0
     _version = (1, 0)
@@ -96,7 +86,7 @@ class _Request(HTTPRequest):
             return False
         self.method, self.uri, self.path = request.method, request.target, request.path
         self.authority, self.qs = request.authority, request.query
-        self._version = request.version
+        self._line, self._version = request, request.version
         self.request_protocol = b"HTTP/%d.%d" % request.version
         self.response_protocol = self.request_protocol.decode()
         return True
@@ -105,6 +95,7 @@ class _Request(HTTPRequest):
         """As cheroot's, but refuses ambiguous lengths and leaves `100 Continue` to the body."""
         try:
             self.inheaders = http_requests.read_headers(self.rfile.readline)
+            http_requests.settle_host(self.inheaders, self._line)
             self._length = http_requests.body_length(self.inheaders, self._version)
         except BadRequestError as error:
             self.simple_response(error.status, str(error))
@@ -120,7 +111,8 @@ class _Request(HTTPRequest):
 
     def respond(self) -> None:
         """As cheroot's, but a body that is cut off or malformed is an error."""
-        source = _Source(self.conn)
+        source = self.conn.rfile
+        source.begin_body()
         if self._length is None:
             self._body = ChunkedBody(source, self._send_continue)
         else:
@@ -159,11 +151,11 @@ class _Request(HTTPRequest):
             return True
         if self._expects_continue and body.is_untouched:
             return False  # the client may send the body, or the next request: unknown
-        self.conn.socket.settimeout(_DRAIN_SECONDS)
+        self.conn.rfile.hurry(_DRAIN_SECONDS)
         try:
             return body.drain(MAX_DRAINED_BYTES)
         finally:
-            self.conn.socket.settimeout(IDLE_SECONDS)
+            self.conn.rfile.wait(IDLE_SECONDS)
 
     @property
     def is_bodiless(self) -> bool:
@@ -226,61 +218,67 @@ class _Gateway(Gateway_10):
         self.req.write(chunk)
 
 
+def _make_file(sock: socket.socket, mode: str = "r", bufsize: int = -1) -> Any:
+    return Inbox(sock) if "r" in mode else StreamWriter(sock, mode, bufsize)
+
+
 class _Connection(HTTPConnection):
-    """Does the TLS handshake in its own thread, and closes so that the answer arrives."""
+    """Has a thread only from the end of a request's head to the end of the answer."""
 
     RequestHandlerClass = _Request
+    rfile: Inbox
     has_unread_body = False
-    _is_new = True
+    _is_leaving = False
+    _last_used: float | None = None
+
+    def __init__(self, server: "HttpServer", sock: socket.socket, _makefile: object = None) -> None:
+        super().__init__(server, sock, _make_file)
+
+    @property
+    def last_used(self) -> float | None:
+        """The time (time.time) from which IDLE_SECONDS count, None for a new connection.
+
+        cheroot sets it when some bytes have come. A head that has begun has a deadline instead,
+        and so has a connection that is being closed.
+        """
+        if self.rfile.began is None:
+            return self._last_used
+        seconds = _LINGER_SECONDS if self._is_leaving else HEAD_SECONDS
+        return self.rfile.began + seconds - IDLE_SECONDS
+
+    @last_used.setter
+    def last_used(self, moment: float) -> None:
+        self._last_used = moment
+
+    @property
+    def is_new(self) -> bool:
+        return self._last_used is None
 
     def communicate(self) -> bool:
-        if self._is_new and isinstance(self.socket, ssl.SSLSocket) and not self._shake_hands():
-            return False
-        self._is_new = False
-        return bool(super().communicate())
+        """As cheroot's, but what is to be closed may wait for its client first."""
+        self.rfile.wait(IDLE_SECONDS)
+        return bool(super().communicate()) or (self.has_unread_body and self._leave())
 
-    def _shake_hands(self) -> bool:
-        """As cheroot's, which does it while accepting: one silent client would stop them all."""
-        try:
-            self.socket.settimeout(_HANDSHAKE_SECONDS)
-            self.socket.do_handshake()
-            self.socket.settimeout(IDLE_SECONDS)
-        except OSError as error:
-            logger.info("%s: no TLS: %s", self.remote_addr, error)
-            return False
-        return True
-
-    def close(self) -> None:
+    def _leave(self) -> bool:
         """Closing over unread bytes resets the connection, and the client may lose the answer.
 
         So, as RFC 9112 section 9.6 says: close one direction, and read on for a while.
         """
-        if self.has_unread_body:
-            with suppress(OSError):
-                self._read_out(time.monotonic() + _DRAIN_SECONDS)
-        super().close()
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+            self.rfile.drop()
+            self._is_leaving = True
+        return self._is_leaving
 
-    def _read_out(self, until: float) -> None:
-        self.socket.shutdown(socket.SHUT_WR)
-        while (left := until - time.monotonic()) > 0:
-            self.socket.settimeout(left)
-            if not self.socket.recv(_SEND_BYTES):
-                return
-
-
-class _TlsReader(StreamReader):
-    """Knows of decrypted bytes that no selector can see."""
-
-    def __init__(self, sock: ssl.SSLSocket, mode: str, bufsize: int) -> None:
-        super().__init__(sock, mode, bufsize)
-        self._tls = sock
-
-    def has_data(self) -> bool:
-        return bool(super().has_data() or self._tls.pending())
+    def evict(self) -> None:
+        """End it from the selector's thread, which then finds it readable and closes it."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.rfile.began, self._last_used = None, time.time()
 
 
 class _TlsAdapter(Adapter):
-    """cheroot's interface to an SSLContext; the handshake is left to _Connection."""
+    """cheroot's interface to an SSLContext; the handshake is left to Inbox."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.context = context
@@ -296,7 +294,7 @@ class _TlsAdapter(Adapter):
         return {"HTTPS": "on"}
 
     def makefile(self, sock: ssl.SSLSocket, mode: str = "r", bufsize: int = -1) -> Any:
-        return (_TlsReader if "r" in mode else StreamWriter)(sock, mode, bufsize)
+        return _make_file(sock, mode, bufsize)
 
 
 class HttpServer(CherootServer):
@@ -313,6 +311,7 @@ class HttpServer(CherootServer):
             listener.getsockname()[:2],
             application,
             numthreads=THREADS,
+            request_queue_size=BACKLOG,  # cheroot calls listen again
             server_name="davfusion",
             timeout=IDLE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
@@ -336,12 +335,28 @@ class HttpServer(CherootServer):
         self.socket = self._listener
         return self._listener
 
-    def process_conn(self, conn: HTTPConnection) -> None:
-        """As cheroot's, but a new connection waits for its first bytes without a thread."""
-        if conn.last_used is None:
+    def process_conn(self, conn: _Connection) -> None:
+        """As cheroot's, but a thread is only given to a connection with a request's whole head."""
+        if conn.is_new:
+            self._make_room()
             self.put_conn(conn)
+        elif not conn.rfile.has_data():
+            self.put_conn(conn)
+        elif conn.rfile.is_spent:
+            if isinstance(conn.rfile.problem, ssl.SSLError):
+                logger.info("%s: no TLS: %s", conn.remote_addr, conn.rfile.problem)
+            conn.close()
         else:
             super().process_conn(conn)
+
+    def _make_room(self) -> None:
+        """End the connection whose time is up first, so that idle ones shut out no new one."""
+        if self.can_add_keepalive_connection:
+            return
+        manager: Any = self._connections  # type: ignore[attr-defined]
+        waiting = {conn for _, conn in manager._selector.connections} - {self}
+        if waiting:
+            min(waiting, key=attrgetter("last_used")).evict()
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Into logging, where cheroot writes to stderr."""

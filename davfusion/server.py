@@ -25,16 +25,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from davfusion.access_log import configure_logging
-from davfusion.http_server import SHUTDOWN_SECONDS, HttpServer
+from davfusion.http_server import BACKLOG, SHUTDOWN_SECONDS, HttpServer
 from davfusion.platform import START_METHOD, take_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 logger = logging.getLogger(__name__)
-
-BACKLOG: Final = 512
-"""Connections that may wait in the kernel for a worker."""
 
 STOP_SECONDS: Final = SHUTDOWN_SECONDS + 2.0
 """After this long a worker ends whatever it is doing."""

@@ -60,7 +60,7 @@ def prepare(config: ServeConfig) -> PreparedShare:
     try:
         store.check_access()
     except StoreAccessError as error:
-        raise ShareError(f"{error}; {_cure(error)}") from error
+        raise ShareError(f"{error}; {_cure(config, error)}") from error
     return PreparedShare(folder, _shared_memory() if store.features.one_process else None)
 
 
@@ -82,12 +82,14 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _cure(error: StoreAccessError) -> str:
-    if isinstance(error, StoreAutorizationError):
-        return "check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE and so on) and their rights"
+def _cure(config: ServeConfig, error: StoreAccessError) -> str:
     if isinstance(error, TransientStoreError):
         return "check the network and the address (--s3-endpoint-url, AWS_ENDPOINT_URL)"
-    return "check the name and the settings of the store"
+    if not isinstance(error, StoreAutorizationError):
+        return "check the name and the settings of the store"
+    if _is_s3(config):
+        return "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, and their rights"
+    return "give this user the permission to read it, or start as another"
 
 
 def open_share(config: ServeConfig, memory: MemoryTree | None = None) -> tuple[Store, Path]:
@@ -111,25 +113,22 @@ def _open_target(config: ServeConfig) -> Store:
         return open_store(config.target, config.s3)
     except NoSuchFilesytemObjectError as error:
         raise ShareError(f"{config.target} does not exist: make it, or check its name") from error
+    except StoreAutorizationError as error:
+        raise ShareError(f"{error}; {_cure(config, error)}") from error
     except (TargetError, StoreAccessError) as error:
         raise ShareError(str(error)) from error
 
 
 def _cache_folder(config: ServeConfig, store: Store) -> CacheFolder:
-    cache_id = config.cache_id or cache_id_for(" ".join([store.get_name(), *_endpoint(config)]))
+    cache_id = config.cache_id or cache_id_for(store.get_name())
     try:
         return CacheFolder(config.cache_dir and config.cache_dir.absolute(), cache_id)
     except ValueError as error:
         raise ShareError(f"--cache-id: {error}") from error
 
 
-def _endpoint(config: ServeConfig) -> list[str]:
-    """A bucket of the same name on another server is another store."""
-    if not config.target.lower().startswith("s3:"):
-        return []
-    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    candidates = (config.s3.endpoint_url, *map(os.environ.get, variables))
-    return [url for url in candidates if url][:1]
+def _is_s3(config: ServeConfig) -> bool:
+    return config.target.lower().startswith("s3:")
 
 
 def _expiration(config: ServeConfig, store: Store) -> float:

@@ -9,16 +9,16 @@ import pytest
 
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
-from davfusion.stores.memory import MemoryStore
 from davfusion.stores.observed import ObservedStore
 from tests.provider.client import DavClient, Reply
+from tests.remote import RemoteStore
 
 
 class Budget:
     """A share whose calls of the store are counted."""
 
     def __init__(self, folder: Path) -> None:
-        self.truth = MemoryStore()
+        self.truth = RemoteStore()
         self.store = ObservedStore(self.truth)
         caching = CachingStore(MetadataCachingStore(self.store), cache_id="b", cache_dir=folder)
         self.client = DavClient(caching)
@@ -60,8 +60,13 @@ def test_an_absent_name_in_a_known_folder(budget: Budget) -> None:
 def test_reading_a_file(budget: Budget) -> None:
     client = budget.client
     assert budget.of(lambda: client.get("/d/f1")) == {"get_metadata": 1, "open_read": 1}
-    assert budget.of(lambda: client.get("/d/f1")) == {"open_read": 1}
+    assert budget.of(lambda: client.get("/d/f1")) == {}
     assert budget.of(lambda: client("HEAD", "/d/f1")) == {}
+
+
+def test_reading_what_was_written(budget: Budget) -> None:
+    budget.client.put("/d/new", b"content")
+    assert budget.of(lambda: budget.client.get("/d/new")) == {}
 
 
 def test_writing_a_file(budget: Budget) -> None:

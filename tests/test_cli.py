@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,7 @@ def test_users_come_in_and_passwords_stay_out_of_the_log(
     with serving(folder, "--htpasswd", tmp_path / "users", "--log-level", "debug") as server:
         for user in ("alice:env-secret", "bob:env-secret", "carol:file-secret"):
             assert server.request("a.txt", user=user) == b"hello"
+        assert server.request("a.txt?logout", user="alice:env-secret") == b"hello"
         assert server.status("a.txt") == 401
         assert server.status("a.txt", user="alice:guessed-secret") == 401
         log = server.stop()
@@ -185,13 +188,13 @@ def test_the_environment_gives_the_target(folder: Path, monkeypatch: pytest.Monk
 def test_a_body_that_breaks_off_leaves_the_old_file(folder: Path) -> None:
     with serving(folder) as server:
         port = int(server.url.rstrip("/").rpartition(":")[2])
-        for request in (
-            b"PUT /a.txt HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf",
-            b"PUT /a.txt HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf",
-            b"PUT /a.txt HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhalf",
+        for rest in (
+            b"Content-Length: 10\r\n\r\nhalf",
+            b"Transfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+            b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhalf",
         ):
             with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
-                client.sendall(request)
+                client.sendall(b"PUT /a.txt HTTP/1.1\r\nHost: localhost\r\n" + rest)
                 client.shutdown(socket.SHUT_WR)
                 answer = b"".join(iter(lambda: client.recv(4096), b""))
             assert answer.startswith(b"HTTP/1.1 400 ")
@@ -218,7 +221,9 @@ def test_s3_answers_within_a_moment(
 def test_s3_that_cannot_be_used(
     environment: None, s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "credentials" in refusal(f"s3://{bucket}", "--s3-endpoint-url", s3_server.endpoint)
+    missing = refusal(f"s3://{bucket}", "--s3-endpoint-url", s3_server.endpoint)
+    assert "credentials" in missing
+    assert "AWS_SECRET_ACCESS_KEY" in missing
     give_keys(monkeypatch, s3_server)
     assert "no-such-bucket" in refusal("s3://no-such-bucket")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
@@ -240,6 +245,42 @@ def test_targets_that_cannot_be_served(folder: Path, tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "missing")
     assert "not a folder" in refusal(folder / "a.txt")
     assert "s3:" in refusal("gopher://host")
+
+
+@live
+def test_folders_without_permission(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() == 0:  # root may do everything, unless it gives that up
+        if not shutil.which("setpriv"):
+            pytest.skip("root needs setpriv to have no permission")
+        capabilities = "-dac_override,-dac_read_search"
+        ordinary = ("setpriv", f"--bounding-set={capabilities}", *DAVFUSION)
+        monkeypatch.setattr(f"{__name__}.DAVFUSION", ordinary)
+    folder.chmod(0o500)
+    with serving(folder) as server:
+        assert server.request("a.txt") == b"hello"
+        assert server.status("b.txt", "PUT", body=b"new") == 403
+        assert server.stop().count("no permission to write") == 1
+    folder.chmod(0)
+    assert "permission to read" in refusal(folder)
+    folder.chmod(0o700)
+
+
+@live
+def test_without_users_other_names_are_refused(folder: Path) -> None:
+    def ask(server: Serving, host: str) -> int:
+        connection = HTTPConnection(server.url.split("/")[2], timeout=PATIENCE)
+        connection.request("GET", "/a.txt", headers={"Host": host})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    with serving(folder) as server:
+        assert [ask(server, host) for host in ("localhost", "evil.example")] == [200, 421]
+        assert "--anonymous" in server.stop()
+    with serving(folder, "--anonymous") as server:
+        assert ask(server, "evil.example") == 200
+    with serving(folder, "--user", "alice:secret") as server:
+        assert ask(server, "evil.example") == 401
 
 
 def test_a_port_in_use(folder: Path) -> None:

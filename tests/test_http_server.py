@@ -2,116 +2,12 @@
 
 import re
 import socket
-import threading
-import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
 import pytest
 
-from davfusion.http_body import RequestBodyError
-from davfusion.http_server import MAX_DRAINED_BYTES, HttpServer
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-PATIENCE = 5.0
-
-
-class Recorder:
-    """Answers what the path asks for and keeps what it saw."""
-
-    def __init__(self) -> None:
-        self.environs: list[WSGIEnvironment] = []
-        self.bodies: list[bytes] = []
-        self.errors: list[Exception] = []
-
-    def __call__(
-        self, environ: "WSGIEnvironment", start_response: "StartResponse"
-    ) -> Iterable[bytes]:
-        self.environs.append(environ)
-        path = environ["PATH_INFO"]
-        if path == "/refuse":
-            start_response("412 Precondition Failed", [("Content-Length", "0")])
-            return []
-        if path == "/lazy":
-            start_response("200 OK", [])
-            return iter([b"one", b"", b"two"])
-        if path == "/short":
-            start_response("200 OK", [("Content-Length", "10")])
-            return [b"four"]
-        if path == "/fail":
-            raise RuntimeError("the application failed")
-        body = self._read(environ["wsgi.input"])
-        start_response("200 OK", [("Content-Length", str(len(body)))])
-        return [body]
-
-    def _read(self, stream: Any) -> bytes:
-        try:
-            body = b"".join(iter(lambda: stream.read(64 * 1024), b""))
-        except RequestBodyError as error:
-            self.errors.append(error)
-            raise
-        self.bodies.append(body)
-        return body
-
-
-class Client:
-    """A raw connection."""
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
-        self._file = self.socket.makefile("rb")
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def answer(self, *, bodiless: bool = False) -> tuple[int, dict[str, str], bytes]:
-        """The next response; status 0 when the server has closed the connection."""
-        line = self._file.readline()
-        if not line:
-            return 0, {}, b""
-        headers = {}
-        while (field := self._file.readline()) not in (b"\r\n", b""):
-            name, _, value = field.decode().partition(":")
-            headers[name.lower()] = value.strip()
-        length = 0 if bodiless else int(headers.get("content-length", 0))
-        return int(line.split()[1]), headers, self._file.read(length)
-
-    def ask(self, data: bytes) -> int:
-        self.send(data)
-        return self.answer()[0]
-
-    def is_closed(self) -> bool:
-        return self._file.read(1) == b""
-
-    def close(self) -> None:
-        self._file.close()
-        self.socket.close()
-
-
-class Served:
-    """A server in this process, and clients for it."""
-
-    def __init__(self) -> None:
-        self.application = Recorder()
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.port = listener.getsockname()[1]
-        self._server = HttpServer(listener, self.application, None)
-        self._server.prepare()
-        self._thread = threading.Thread(target=self._server.serve)
-        self._thread.start()
-        self._clients: list[Client] = []
-
-    def client(self) -> Client:
-        self._clients.append(Client(self.port))
-        return self._clients[-1]
-
-    def stop(self) -> None:
-        for client in self._clients:
-            client.close()
-        self._server.stop()
-        self._thread.join()
+from davfusion.http_server import MAX_DRAINED_BYTES
+from tests.http_serving import Client, Recorder, Served, chunked, sized
 
 
 @pytest.fixture(scope="module")
@@ -130,15 +26,6 @@ def application(server: Served) -> Recorder:
 @pytest.fixture
 def client(server: Served, application: Recorder) -> Client:
     return server.client()
-
-
-def chunked(body: bytes, method: bytes = b"PUT") -> bytes:
-    return method + b" /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + body
-
-
-def sized(body: bytes, *lengths: str) -> bytes:
-    fields = "".join(f"Content-Length: {length}\r\n" for length in lengths)
-    return b"PUT /x HTTP/1.1\r\nHost: h\r\n" + fields.encode() + b"\r\n" + body
 
 
 def test_bodies_arrive_whole_and_the_connection_is_kept(
@@ -220,6 +107,7 @@ def test_lengths_that_two_servers_could_read_differently(
         (b" folded: x\r\n", 400),
         (b"no colon\r\n", 400),
         (b"Name: bare\nOther: x\r\n", 400),
+        (b"Host: h\r\n", 400),
         (b"Authorization: Basic YTpi\r\nAuthorization: Basic YTpj\r\n", 400),
         (b"".join(b"X-%d: 1\r\n" % n for n in range(300)), 431),
         (b"X: " + b"a" * 70_000 + b"\r\n", 431),
@@ -276,6 +164,30 @@ def test_request_targets(
     assert environ["PATH_INFO"].encode("latin-1").decode() == path
     assert environ["QUERY_STRING"] == query
     assert environ["wsgi.url_scheme"] == "http"
+
+
+@pytest.mark.parametrize(
+    ("line", "hosts", "host"),
+    [
+        (b"/", [b"h:80"], "h:80"),
+        (b"/", [b"[::1]:80"], "[::1]:80"),
+        (b"http://user:secret@target:80/", [b"other"], "target:80"),
+        (b"/", [b""], ""),
+        (b"/", [], None),
+        (b"http://target/", [], None),
+        (b"/", [b"h", b"h"], None),
+        (b"/", [b"a/b"], None),
+        (b"/", [b"a@b"], None),
+        (b"/", [b"a b"], None),
+    ],
+)
+def test_every_request_has_one_host(
+    client: Client, application: Recorder, line: bytes, hosts: list[bytes], host: str | None
+) -> None:
+    fields = b"".join(b"Host: %b\r\n" % each for each in hosts)
+    status = client.ask(b"GET %b HTTP/1.1\r\n%b\r\n" % (line, fields))
+    assert [environ["HTTP_HOST"] for environ in application.environs] == [host] * (host is not None)
+    assert status == (400 if host is None else 200)
 
 
 def test_names_with_underscores_do_not_pass_for_others(
@@ -360,14 +272,6 @@ def test_http_1_0(client: Client) -> None:
     assert client.ask(b"GET /x HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n") == 200
     assert client.ask(b"GET /x HTTP/1.0\r\n\r\n") == 200
     assert client.is_closed()
-
-
-def test_silent_connections_hold_up_nobody(server: Served, client: Client) -> None:
-    silent = [server.client() for _ in range(40)]
-    start = time.monotonic()
-    assert client.ask(sized(b"hello", "5")) == 200
-    assert time.monotonic() - start < 1
-    assert len(silent) == 40
 
 
 def test_the_log_shows_refused_requests_without_their_bytes(

@@ -236,6 +236,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_tls(certificate: tuple[Path, Path]) -> None:
     with running(1, *certificate) as program:
         silent = [socket.create_connection(("127.0.0.1", program.port)) for _ in range(40)]
+        for each in silent[1:]:
+            each.sendall(b"\x16\x03\x01")  # a handshake that does not go on
         worker = program.worker()
         connection = program.connect()
         for _ in range(3):

@@ -97,5 +97,13 @@ def _shown(entries: Mapping[str, Entry], listed: Mapping[str, Metadata]) -> dict
     }
 
 
+def best_known(known: Entry | None, listed: Metadata, fetch: Moment) -> Metadata | None:
+    """What to answer with for a path that a listing has; None: it is known to be gone."""
+    entry = from_listing(known, listed, fetch)
+    if _is_unknown(entry):
+        return listed
+    return None if entry.kind == ABSENT else entry.metadata
+
+
 def _is_unknown(entry: Entry) -> bool:
     return entry.expires == 0 and entry.changed is None

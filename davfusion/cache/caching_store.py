@@ -1,4 +1,4 @@
-"""CachingStore: every write is received whole on the local disk before the store sees it."""
+"""CachingStore: reads come from blocks on the local disk, writes are received there first."""
 
 import errno
 import os
@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
+from davfusion.cache.block_cache import BlockCache
+from davfusion.cache.block_reader import BlockReader, PieceStream, Version
 from davfusion.cache.filestore import SPACES
 from davfusion.cache.folder import CacheFolder, cache_id_for
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.platform import fsync_directory
 from davfusion.stores import paths
 from davfusion.stores.store import (
+    ConflictError,
     InterruptEvent,
     Metadata,
+    ReadableStream,
     SourceStream,
     Store,
     StoreSpaceLimitError,
@@ -22,6 +26,7 @@ from davfusion.stores.store import (
 from davfusion.stores.transfer import blocks
 from davfusion.stores.wrapper import StoreWrapper
 
+_MEGABYTE = 1 << 20
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -29,10 +34,11 @@ class CachingStore(StoreWrapper):
     """A Store that writes through: a call returns when the wrapped store has the new content.
 
     What is written is first received in the spool of `cache_dir/cache_id`, so that a source that
-    breaks off never touches the store, and a retry can rewind. Reads stream from the store.
+    breaks off never touches the store, and a retry can rewind. What is read or written stays there
+    in blocks, unless reading the store costs as little; what a range needs is fetched, no more.
 
-    `cache_expiration_time` is the seconds until an entry is expired; `cache_size_in_mb` an
-    approximate limit of what is kept there, which does not count a write under way; `cache_id`
+    `cache_expiration_time` is the seconds until an entry is expired; `cache_size_in_mb` the limit
+    of what is kept there (0: no content), which does not count a write under way; `cache_id`
     names a persistent cache (None: after the store), `cache_dir` the folder of all caches (None:
     among the user's caches). Where `store` is no MetadataCachingStore, one is put around it, unless
     nothing is to be kept (`cache_expiration_time` 0).
@@ -52,6 +58,10 @@ class CachingStore(StoreWrapper):
             listings = self._folder.listings
             store = MetadataCachingStore(store, cache_expiration_time, listings=listings)
         super().__init__(store)
+        keeps_content = bool(cache_size_in_mb) and not store.features.cheap_metadata
+        blocks_limit = cache_size_in_mb * _MEGABYTE if keeps_content else 0
+        self._blocks = BlockCache(self._folder.path / "blocks", blocks_limit)
+        self._reader = BlockReader(self._blocks) if keeps_content else None
         self._age = cache_expiration_time
         self.cache_size_in_mb = cache_size_in_mb
 
@@ -69,6 +79,35 @@ class CachingStore(StoreWrapper):
         """As CacheFolder.recover: only for the owner of the folder, before its workers start."""
         self._folder.recover()
 
+    def open_read(
+        self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+    ) -> ReadableStream:
+        known = self.get_metadata(path) if self._reader else None
+        if self._reader is None or known is None or known["is_dir"] or "etag" not in known:
+            return super().open_read(path, offset, length, etag)
+        if etag is not None and etag != known["etag"]:
+            raise ConflictError(f"{path} is another version")
+        size = known["bytes"]
+        end = size if length is None else min(size, offset + length)
+        version = self._version(path, known["etag"], size)
+        try:
+            return PieceStream(self._reader.read(version, min(offset, end), end))
+        except ConflictError:
+            if etag is not None:
+                raise
+            return super().open_read(path, offset, length)  # any version will do
+
+    def get_file(self, path: str) -> bytes:
+        try:
+            with self.open_read(path) as stream:
+                return stream.read()
+        except ConflictError:
+            return super().get_file(path)  # rewritten in between: the one that stands now
+
+    def _version(self, path: str, etag: str, size: int) -> Version:
+        read = super().open_read
+        return Version(path, etag, size, lambda start, length: read(path, start, length, etag))
+
     def store_fileobject(
         self,
         fileobject: SourceStream,
@@ -81,7 +120,7 @@ class CachingStore(StoreWrapper):
     ) -> Metadata:
         paths.check_path(path)
         with self._received(fileobject, interrupt_event) as content:
-            return super().store_fileobject(
+            stored = super().store_fileobject(
                 content,
                 path,
                 interrupt_event,
@@ -89,6 +128,10 @@ class CachingStore(StoreWrapper):
                 modified=modified,
                 content_type=content_type,
             )
+            if self._reader and "etag" in stored:
+                content.seek(0)
+                self._reader.keep(self._version(path, stored["etag"], stored["bytes"]), content)
+        return stored
 
     @contextmanager
     def _received(

@@ -93,6 +93,16 @@ def forget(db: sqlite3.Connection, path: str, now: float, number: int) -> None:
     _need_parents(db, path, now, number, certain=False)
 
 
+def expire(db: sqlite3.Connection, path: str, now: float, number: int) -> None:
+    """Answer nothing about `path`: neither by itself, nor by what is said to lie above it."""
+    for step in (path, *paths.ancestors(path)):
+        known = find(db, step, now)
+        if step != path and (known is None or known.kind == DIRECTORY):
+            return
+        entry = read_entry(db, step) or Entry(ABSENT)
+        write_entry(db, step, entry._replace(expires=min(entry.expires, now), as_of=number))
+
+
 def _unconfirmed(entry: Entry, changed: float | None, number: int) -> Entry:
     """An entry that we know to be there; its metadata is the store's to say."""
     return entry._replace(expires=0.0, as_of=number, own=number, changed=changed, listed=None)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +33,8 @@ class CacheFolder:
             Path(cache_dir) if cache_dir else user_cache_path("davfusion", appauthor=False)
         ) / cache_id
         self.spool = FileStore(self.path / "spool")
-        self.listings = ListingTable(self.path / "listings.sqlite")
+        self._listings_path = self.path / "listings.sqlite"
+        self.listings = ListingTable(self._listings_path)
         self._lock: IO[Any] | None = None
 
     def prepare(self) -> None:
@@ -52,13 +54,18 @@ class CacheFolder:
             lock.close()
             raise CacheInUseError(f"another server uses the cache folder {self.path}")
         self._lock = lock
+        self.path.chmod(0o700)
 
     def recover(self) -> None:
         """Remove what a crashed process left in the spool: none of it was acknowledged.
 
-        Only for the owner, before its workers start.
+        And what the listings know only of a time long past. Only for the owner, before its
+        workers start.
         """
         self.spool.clear()
+        if self._listings_path.exists():
+            self.listings.prune(time.time(), 0)
+            self.listings.close()
 
     def release(self) -> None:
         """Close what this process has open; if it is the last of the owner, others may claim."""

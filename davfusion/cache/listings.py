@@ -5,17 +5,24 @@ number, a call to the store notes the last one before it starts, and neither an 
 listing is replaced by one that was asked for earlier.
 """
 
+import itertools
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from davfusion.cache import answers, changes, rows
 from davfusion.cache.disposable import DisposableDatabase
-from davfusion.cache.entry import DIRECTORY, FILE, Entry, Moment
+from davfusion.cache.entry import DIRECTORY, FILE, LAG_SECONDS, Entry, Moment
 from davfusion.stores.store import Metadata
 
 T = TypeVar("T")
+
+PRUNE_EVERY: Final = 10_000
+"""Calls to the store and changes, of one process."""
+
+REMEMBERED: Final = 30 * 86400.0
+"""Seconds that a file's true date is kept after its entry has expired."""
 
 
 class ListingTable:
@@ -27,6 +34,7 @@ class ListingTable:
 
     def __init__(self, path: Path | None = None) -> None:
         self._database = DisposableDatabase(path, rows.SCHEMA)
+        self._begun = itertools.count(1)
 
     def close(self) -> None:
         """Close this process's connection; the next use opens a new one."""
@@ -34,8 +42,15 @@ class ListingTable:
 
     def begin(self, now: float, age: float) -> Moment:
         """The moment before a call to the store; `age` as in Moment."""
+        if next(self._begun) % PRUNE_EVERY == 0:
+            self.prune(now, age)
         change = self._read(lambda db: rows.number(db, "SELECT latest FROM change"), -1)
         return Moment(change, now, age)
+
+    def prune(self, now: float, age: float) -> None:
+        """Drop what has not answered for long; `age` is the longest that knowledge stays fresh."""
+        ended, long_ago = now - age - LAG_SECONDS, now - age - REMEMBERED
+        self._write(lambda db: rows.prune(db, ended, long_ago), None)
 
     def find(self, path: str, now: float) -> Entry | None:
         """What is known of `path` at `now`, ABSENT included; None: unknown."""
@@ -44,6 +59,10 @@ class ListingTable:
     def recall(self, path: str) -> Entry | None:
         """What was last known of `path`, be it expired."""
         return self._read(lambda db: rows.read_entry(db, path), None)
+
+    def recall_children(self, directory: str) -> dict[str, Entry]:
+        """Name -> what was last known of it, be it expired."""
+        return self._read(lambda db: rows.read_children(db, directory), {})
 
     def children(self, directory: str, now: float) -> dict[str, Metadata] | None:
         """Name -> metadata of all children, or None when not all are known."""
@@ -103,6 +122,10 @@ class ListingTable:
                 changes.forget(db, path, now, number)
 
         self._change(task)
+
+    def expire(self, path: str, now: float) -> None:
+        """What is known of `path` ends at `now`; no answer asked for before that replaces it."""
+        self._change(lambda db, number: changes.expire(db, path, now, number))
 
     def _read(self, task: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         return self._database.run(task, otherwise, write=False)

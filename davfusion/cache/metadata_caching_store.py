@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from davfusion.cache.entry import ABSENT, DIRECTORY, Moment
 from davfusion.cache.listings import ListingTable
+from davfusion.cache.recorded_walk import RecordedWalk
 from davfusion.stores import paths
 from davfusion.stores.store import (
     ConflictError,
@@ -17,6 +18,7 @@ from davfusion.stores.store import (
     SourceStream,
     Store,
 )
+from davfusion.stores.walking import depth_first
 from davfusion.stores.wrapper import StoreWrapper
 
 
@@ -72,22 +74,40 @@ class MetadataCachingStore(StoreWrapper):
         return known.metadata
 
     def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
-        now = self._clock()
-        children = self._listings.children(paths.check_path(directory), now)
+        return self._children(paths.check_path(directory), self._clock())
+
+    def _children(self, directory: str, now: float) -> dict[str, Metadata]:
+        """As known at `now`, or else listed."""
+        children = self._listings.children(directory, now)
         if children is not None:
             return children
-        known = self._listings.find(directory, now)
-        if known is not None and known.kind != DIRECTORY:
-            raise NoSuchFilesytemObjectError(directory)
+        self._require_directory(directory, now)
         fetch = self._begin()
         listed = super().get_directory_metadata(directory)
         return self._listings.record_listing(directory, listed, fetch)
 
     def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
-        """As the contract says; what is not known of the subtree is fetched in one walk."""
-        if not self._listings.knows_tree(paths.check_path(directory), self._clock()):
-            self._prefetch(directory)
-        yield from Store.walk_metadata(self, directory)
+        """As the contract says; without a call if all is known, else by one walk of the store."""
+        now = self._clock()
+        if self._listings.knows_tree(paths.check_path(directory), now):
+            return self._walk_known(directory, now)
+        return self._walk_recording(directory, now)
+
+    def _walk_known(self, directory: str, now: float) -> Iterator[tuple[str, Metadata]]:
+        # Known at `now`, be it old when its turn comes: nothing is asked for again meanwhile.
+        return depth_first(directory, lambda below: self._children(below, now))
+
+    def _walk_recording(self, directory: str, now: float) -> Iterator[tuple[str, Metadata]]:
+        self._require_directory(directory, now)
+        walk = RecordedWalk(
+            self._listings, self._begin(), lambda below: self._walk_known(below, now)
+        )
+        yield from walk.through(directory, super().walk_metadata(directory))
+
+    def _require_directory(self, path: str, now: float) -> None:
+        known = self._listings.find(path, now)
+        if known is not None and known.kind != DIRECTORY:
+            raise NoSuchFilesytemObjectError(path)
 
     def get_directory_listing(self, directory: str) -> list[str]:
         return Store.get_directory_listing(self, directory)
@@ -159,6 +179,11 @@ class MetadataCachingStore(StoreWrapper):
     def get_overall_space(self) -> int | None:
         return self._figure("overall", super().get_overall_space)
 
+    def forget(self, path: str) -> None:
+        """As the contract says; that nothing is there is asked again too."""
+        super().forget(path)
+        self._listings.expire(path, self._clock())
+
     def _begin(self) -> Moment:
         return self._listings.begin(self._clock(), self._age)
 
@@ -171,16 +196,6 @@ class MetadataCachingStore(StoreWrapper):
             raise
         self._listings.record_entry(path, metadata, fetch)
         return metadata
-
-    def _prefetch(self, directory: str) -> None:
-        fetch = self._begin()
-        tree: dict[str, dict[str, Metadata]] = {directory: {}}
-        for path, metadata in super().walk_metadata(directory):
-            tree.setdefault(paths.parent(path), {})[paths.name(path)] = metadata
-            if metadata["is_dir"]:
-                tree.setdefault(path, {})
-        for parent, children in tree.items():
-            self._listings.record_listing(parent, children, fetch)
 
     @contextmanager
     def _changing(self, *touched: str) -> Iterator[Callable[[], Moment]]:

@@ -70,15 +70,16 @@ def write_listing(db: sqlite3.Connection, directory: str, expires: float, as_of:
 
 
 def find(db: sqlite3.Connection, path: str, now: float) -> Entry | None:
-    entry = read_entry(db, path)
-    if entry is not None and entry.expires > now:
-        return entry
-    if path == paths.ROOT:
-        return None
-    if entry is None and read_listing(db, paths.parent(path))[0] > now:
-        return Entry(ABSENT)
-    above = find(db, paths.parent(path), now)
-    return Entry(ABSENT) if above is not None and above.kind != DIRECTORY else None
+    """What is fresh of `path`: its entry, or that it is absent since nothing can be there."""
+    for step in (path, *paths.ancestors(path)):
+        entry = read_entry(db, step)
+        if entry is not None and entry.expires > now:
+            if step == path:
+                return entry
+            return None if entry.kind == DIRECTORY else Entry(ABSENT)
+        if entry is None and step != paths.ROOT and read_listing(db, paths.parent(step))[0] > now:
+            return Entry(ABSENT)
+    return None
 
 
 def read_children(db: sqlite3.Connection, directory: str) -> dict[str, Entry]:
@@ -129,6 +130,21 @@ def overtaken(db: sqlite3.Connection, path: str, fetch: Moment) -> bool:
 def _lost(db: sqlite3.Connection, moment: Moment) -> bool:
     """Whether the table was made anew since, so that changes since then are not known."""
     return moment.change < number(db, "SELECT born FROM change")
+
+
+def prune(db: sqlite3.Connection, ended: float, long_ago: float) -> None:
+    """Drop what answers nothing any more.
+
+    Files and directories are remembered until `long_ago`, for the dates that only they know;
+    listings and what was absent until `ended`, when no answer that is on its way can be older
+    and still fresh. An entry that expires at 0 waits to be confirmed, and stays.
+    """
+    db.execute(
+        "DELETE FROM entry WHERE expires > 0 AND"
+        " expires <= CASE kind WHEN 'absent' THEN ? ELSE ? END",
+        (ended, long_ago),
+    )
+    db.execute("DELETE FROM listing WHERE expires <= ?", (ended,))
 
 
 def drop_below(db: sqlite3.Connection, path: str) -> None:

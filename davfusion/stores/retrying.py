@@ -1,21 +1,18 @@
 """RetryingStore: calls that may succeed later are made again, after a growing pause.
 
-Only TransientStoreError is retried. A call whose answer was lost may have been done: where doing
-it twice would show as an error, the second try is judged by what is stored then.
+Only TransientStoreError is retried, as retry.py says. A call whose answer was lost may have been
+done: where doing it twice would show as an error, the second try is judged by what is stored then.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
-from typing import Final, ParamSpec, Self, TypeVar
-
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+from typing import ParamSpec, Self, TypeVar
 
 from davfusion.stores import paths
+from davfusion.stores.retry import DEFAULT_POLICY, RetryPolicy, given_up
 from davfusion.stores.store import (
     AlreadyExistsError,
     ConflictError,
-    InterruptedException,
     InterruptEvent,
     Metadata,
     NoSuchFilesytemObjectError,
@@ -31,37 +28,16 @@ from davfusion.stores.wrapper import StoreWrapper
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LONGEST_PAUSE: Final = 20.0
-"""Seconds between two tries, if the service does not wish more."""
-
-_HEARTBEAT: Final = 0.2
-"""Seconds after which a pause looks at the interrupt_event again."""
-
-
 class RetryingStore(StoreWrapper):
-    """`store`, with at most `attempts` tries of a call.
+    """`store`, whose calls are tried again as `policy` says.
 
-    No new try begins later than `total` seconds after the first; a service that wishes
-    (`retry_after`) a longer pause than is left gets none. The first pause lasts up to `first`
-    seconds, each further one up to twice as long, none more than LONGEST_PAUSE.
+    A tree is copied or moved once, since a second try would take what the first has moved already
+    for left-overs of the destination; a store that needs many calls for it repeats those itself.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        attempts: int = 6,
-        total: float = 60,
-        first: float = 0.5,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, store: Store, policy: RetryPolicy = DEFAULT_POLICY) -> None:
         super().__init__(store)
-        self._attempts = attempts
-        self._total = total
-        self._backoff = wait_random_exponential(multiplier=first, max=LONGEST_PAUSE)
-        self._sleep = sleep
-        self._clock = clock
+        self._retrying = policy.retrying
 
     def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return self._retrying()(method, *args, **kwargs)
@@ -143,20 +119,49 @@ class RetryingStore(StoreWrapper):
 
         self._call(create)
 
+    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+        self._transfer(self._store.duplicate, path_to_src, path_to_dest)
+
     def move(self, path_to_src: str, path_to_dest: str) -> None:
-        paths.check_path(path_to_src)
-        paths.check_path(path_to_dest)
-        tries = _Tries()
+        self._transfer(self._store.move, path_to_src, path_to_dest)
 
-        def move() -> None:
-            again = tries.again()
+    def _transfer(self, method: Callable[[str, str], None], src: str, dst: str) -> None:
+        paths.check_path(src)
+        paths.check_path(dst)
+        failed: list[TransientStoreError] = []
+        seen: list[Metadata] = []
+
+        def transfer() -> None:
+            if failed and self._is_done(src, dst, failed[-1], seen):
+                return
             try:
-                self._store.move(path_to_src, path_to_dest)
-            except NoSuchFilesytemObjectError:
-                if not again or not self._store.exists(path_to_dest):
-                    raise
+                method(src, dst)
+            except TransientStoreError as error:
+                failed.append(error)
+                raise
 
-        self._call(move)
+        self._call(transfer)
+
+    def _is_done(
+        self, src: str, dst: str, failed: TransientStoreError, seen: list[Metadata]
+    ) -> bool:
+        """Whether a try that failed has moved `src` after all; GivenUpError where none may follow.
+
+        `seen` is what earlier calls found at `src`. A source that nobody has seen may never have
+        been there, so what is at `dst` does not tell whether it was moved.
+        """
+        there = _metadata_or_none(self._store, dst)
+        source = _metadata_or_none(self._store, src)
+        if source is None:
+            if seen and there is not None:
+                return True
+            if there is not None:
+                raise given_up(failed)
+            return False
+        if source["is_dir"] and there is not None:
+            raise given_up(failed)
+        seen.append(source)
+        return False
 
     def _require_stored(self, source: SourceStream, path: str) -> Metadata:
         """The metadata of `path` if it holds what `source` holds: then we wrote it before."""
@@ -165,39 +170,6 @@ class RetryingStore(StoreWrapper):
             if _digest(stream) != _digest(source):
                 raise ConflictError(f"{path} has been changed")
         return metadata
-
-    def _retrying(self, interrupt_event: InterruptEvent | None = None) -> Retrying:
-        deadline = self._clock() + self._total
-
-        def is_last(state: RetryCallState) -> bool:
-            late = self._clock() + state.upcoming_sleep > deadline
-            return state.attempt_number >= self._attempts or late
-
-        def pause(seconds: float) -> None:
-            self._pause(seconds, interrupt_event)
-
-        return Retrying(
-            retry=retry_if_exception_type(TransientStoreError),
-            stop=is_last,
-            wait=self._wait,
-            sleep=pause,
-            reraise=True,
-        )
-
-    def _wait(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome is not None else None
-        wish = error.retry_after if isinstance(error, TransientStoreError) else None
-        return max(self._backoff(state), wish or 0)
-
-    def _pause(self, seconds: float, interrupt_event: InterruptEvent | None) -> None:
-        if interrupt_event is None:
-            self._sleep(seconds)
-            return
-        while seconds > 0:
-            if interrupt_event.is_set():
-                raise InterruptedException("interrupted while waiting for another try")
-            self._sleep(min(seconds, _HEARTBEAT))
-            seconds -= _HEARTBEAT
 
 
 class _Tries:
@@ -250,6 +222,13 @@ class _ResumingStream:
             self._stream.close()
             self._stream = None
             raise
+
+
+def _metadata_or_none(store: Store, path: str) -> Metadata | None:
+    try:
+        return store.get_metadata(path)
+    except NoSuchFilesytemObjectError:
+        return None
 
 
 def _digest(source: SourceStream) -> bytes:

@@ -143,12 +143,13 @@ class Store:
         raise _unsupported(self, "get_directory_metadata")
 
     def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
-        """(path, metadata) of everything below `directory`, each directory before its members."""
-        for child, metadata in self.get_directory_metadata(directory).items():
-            path = paths.join(directory, child)
-            yield path, metadata
-            if metadata["is_dir"]:
-                yield from self.walk_metadata(path)
+        """(path, metadata) of everything below `directory`.
+
+        A directory comes before its members, and what is below it without others in between.
+        """
+        from davfusion.stores import walking  # noqa: PLC0415 - it imports this module
+
+        return walking.depth_first(directory, self.get_directory_metadata)
 
     def get_directory_listing(self, directory: str) -> list[str]:
         """Absolute paths of the children, never `directory` itself."""

@@ -1,13 +1,14 @@
 """Copying files and trees from one Store to another through this machine.
 
 Memory stays the same whatever the size of a file: what cannot be rewound is spooled to a
-temporary file first, so that a failed upload can be repeated.
+temporary file first, so that a failed upload can be repeated. It lies where TMPDIR says; where
+the system's own folder is kept in memory, name one on a disk.
 """
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from tempfile import SpooledTemporaryFile
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final, NamedTuple, cast
 from uuid import uuid4
 
 from davfusion.stores import paths
@@ -23,6 +24,7 @@ from davfusion.stores.store import (
     SourceStream,
     Store,
     StoreAccessError,
+    StoreSpaceLimitError,
     TransientStoreError,
     seekable,
 )
@@ -52,7 +54,8 @@ def copy_between(source: Store, src: str, target: Store, dst: str) -> None:
     """Copy the file or tree `src` of `source` to `dst` of `target`, with times and types.
 
     What was at `dst` is replaced once the new content stands. A tree goes on past failures and
-    then raises PartialFailureError, keyed by source path.
+    then raises PartialFailureError, keyed by source path; then a directory at `dst` keeps what
+    it had besides.
     """
     _Transfer(source, target).run(src, dst)
 
@@ -71,6 +74,13 @@ def _raise_failures(failures: dict[str, StoreAccessError]) -> None:
         raise PartialFailureError(f"{len(failures)} paths failed", failures=failures)
 
 
+class _LeftOver(NamedTuple):
+    """What a replaced directory had and the new one has not."""
+
+    dst: str
+    is_dir: bool
+
+
 class _Transfer:
     """One copy under way: what has been copied so far and what has failed, by source path."""
 
@@ -79,6 +89,7 @@ class _Transfer:
         self._target = target
         self._files: list[str] = []
         self._directories: list[str] = []
+        self._left_over: dict[str, _LeftOver] = {}
         self.failures: dict[str, StoreAccessError] = {}
 
     def run(self, src: str, dst: str) -> None:
@@ -90,6 +101,8 @@ class _Transfer:
         metadata = self._source.get_metadata(src)
         with self._noting_parts():
             self._copy(src, dst, metadata, _metadata_or_none(self._target, dst))
+        if not self.failures:
+            self._delete_left_over()
         _raise_failures(self.failures)
 
     def delete_copied(self) -> None:
@@ -101,6 +114,11 @@ class _Transfer:
         for directory in self._directories:
             if not self._source.get_directory_metadata(directory):
                 self._source.delete(directory, is_dir=True)
+
+    def _delete_left_over(self) -> None:
+        for src, (dst, is_dir) in self._left_over.items():
+            with self._noting(src):
+                self._target.delete(dst, is_dir)
 
     def _copy(self, src: str, dst: str, metadata: Metadata, held: Metadata | None) -> None:
         if held is not None and held["is_dir"] != metadata["is_dir"]:
@@ -133,8 +151,8 @@ class _Transfer:
             with self._noting(child):
                 self._copy(child, paths.join(dst, name), metadata, replaced.get(name))
         for name in replaced.keys() - members.keys():
-            with self._noting(paths.join(src, name)):
-                self._target.delete(paths.join(dst, name), replaced[name]["is_dir"])
+            left_over = _LeftOver(paths.join(dst, name), replaced[name]["is_dir"])
+            self._left_over[paths.join(src, name)] = left_over
         self._directories.append(src)
 
     @contextmanager
@@ -190,7 +208,10 @@ def _rewindable(stream: ReadableStream, size: int, stack: ExitStack) -> BinaryIO
     spool = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by `stack`
     stack.callback(spool.close)
     for block in blocks(stream):
-        spool.write(block)
+        try:
+            spool.write(block)
+        except OSError as error:
+            raise StoreSpaceLimitError(f"no room for a temporary file: {error}") from error
     if spool.tell() != size:
         raise TransientStoreError(f"{spool.tell()} of {size} bytes came")
     spool.seek(0)

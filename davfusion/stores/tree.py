@@ -74,13 +74,16 @@ class TreeStore(Store):
 
     def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
         if paths.check_path(directory) in self._above:
-            return {name: self._fixed_metadata() for name in self._fixed_names(directory)}
+            fixed = self._fixed_members(directory)
+            return {paths.name(path): metadata for path, metadata in fixed.items()}
         place = self._place(directory)
         return place.store.get_directory_metadata(place.path)
 
     def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
         if paths.check_path(directory) in self._above:
-            yield from super().walk_metadata(directory)
+            for path, metadata in self._fixed_members(directory).items():
+                yield path, metadata
+                yield from self.walk_metadata(path)
             return
         mount, store, inner = self._place(directory)
         for path, metadata in store.walk_metadata(inner):
@@ -170,6 +173,11 @@ class TreeStore(Store):
         for store in self._mounts.values():
             store.check_access()
 
+    def forget(self, path: str) -> None:
+        place = self._place_or_none(path)
+        if place is not None:
+            place.store.forget(place.path)
+
     def reconnect(self) -> None:
         for store in self._mounts.values():
             store.reconnect()
@@ -186,9 +194,9 @@ class TreeStore(Store):
         """The same for all and without a call: a share that is down does not hide the others."""
         return Metadata(modified=self._started, bytes=0, is_dir=True)
 
-    def _fixed_names(self, directory: str) -> set[str]:
-        fixed = self._mounts.keys() | self._above
-        return {paths.name(path) for path in fixed - {"/"} if paths.parent(path) == directory}
+    def _fixed_members(self, directory: str) -> dict[str, Metadata]:
+        fixed = (self._mounts.keys() | self._above) - {paths.ROOT}
+        return {p: self._fixed_metadata() for p in fixed if paths.parent(p) == directory}
 
     def _place_or_none(self, path: str) -> _Place | None:
         paths.check_path(path)

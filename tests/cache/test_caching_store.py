@@ -74,6 +74,30 @@ def test_the_folder_is_private(tmp_path: Path) -> None:
     assert (tmp_path / "id").stat().st_mode & 0o777 == 0o700
 
 
+def test_an_existing_folder_is_made_private_and_so_are_its_databases(tmp_path: Path) -> None:
+    (tmp_path / "id").mkdir(mode=0o755)
+    folder = CacheFolder(tmp_path, "id")
+    folder.claim()
+    folder.listings.record_entry("/a", None, folder.listings.begin(0, 1))
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    databases = list(folder.path.glob("*.sqlite*"))
+    assert {path.name for path in databases} >= {"listings.sqlite", "listings.sqlite-wal"}
+    for path in folder.path.glob("*.sqlite*"):
+        assert path.name.endswith(".lock") or path.stat().st_mode & 0o777 == 0o600, path
+    folder.release()
+
+
+def test_recovery_prunes_the_listings(tmp_path: Path) -> None:
+    folder = CacheFolder(tmp_path, "id")
+    folder.claim()
+    folder.recover()
+    assert not list(folder.path.glob("*.sqlite"))
+    folder.listings.record_entry("/a", None, folder.listings.begin(0, 1))
+    folder.recover()
+    assert folder.listings.recall("/a") is None
+    folder.release()
+
+
 @pytest.mark.parametrize("error", [OSError("connection lost"), ValueError("digest")])
 def test_a_source_that_breaks_off_leaves_the_old_content(tmp_path: Path, error: Exception) -> None:
     store = MemoryStore()

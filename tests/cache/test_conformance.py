@@ -9,6 +9,7 @@ from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.store import Store
 from tests.conformance import StoreConformance
+from tests.remote import RemoteStore
 
 
 class TestMetadataCachingStore(StoreConformance):
@@ -28,3 +29,10 @@ class TestCachingStore(StoreConformance):
     def store(self, tmp_path: Path) -> Store:
         tree = MemoryTree(largest_object=4_000_000)
         return CachingStore(MemoryStore(tree), cache_dir=tmp_path)
+
+
+class TestCachingStoreWithBlocks(StoreConformance):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        tree = MemoryTree(largest_object=4_000_000)
+        return CachingStore(RemoteStore(tree), cache_dir=tmp_path)

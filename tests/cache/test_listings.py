@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from davfusion.cache.listings import ListingTable
+from davfusion.cache import listings
+from davfusion.cache.listings import REMEMBERED, ListingTable
 from davfusion.stores.store import Metadata
 
 NOW, AGE = 1000.0, 60.0
@@ -148,3 +149,26 @@ def test_an_older_answer_does_not_replace_a_newer_one() -> None:
     table.record_listing("/", {}, slow)
     table.record_entry("/c", FOUND, slow)
     assert known_names(table) == {"b"}
+
+
+def test_pruning_keeps_what_is_fresh_guards_or_is_remembered() -> None:
+    table = ListingTable()
+    table.record_entry("/none", None, table.begin(NOW, AGE))
+    table.record_entry("/fresh", None, table.begin(NOW + 4 * AGE, AGE))
+    table.record_listing("/d", {"file": FOUND}, table.begin(NOW, AGE))
+    table.copied("/d/file", "/d/copy", table.begin(NOW, AGE))
+    table.prune(NOW + 4 * AGE, AGE)
+    assert table.recall("/none") is None
+    assert table.recall("/fresh") is not None
+    assert table.recall("/d/file") is not None
+    table.prune(NOW + 2 * REMEMBERED, AGE)
+    assert table.recall("/d/file") is None
+    assert table.recall("/d/copy") is not None
+
+
+def test_the_table_prunes_itself_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listings, "PRUNE_EVERY", 10)
+    table = ListingTable()
+    for number in range(200):
+        table.record_entry(f"/{number}", None, table.begin(NOW + number * AGE, AGE))
+    assert len(table.recall_children("/")) < 20

@@ -1,14 +1,14 @@
 """Rows M1 to M5, M8 and M9: what a share knows without asking the store."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from davfusion.cache.listings import ListingTable
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.stores.memory import MemoryStore
-from davfusion.stores.store import Metadata, NoSuchFilesytemObjectError, TransientStoreError
+from davfusion.stores.store import Metadata, NoSuchFilesytemObjectError, Store, TransientStoreError
 from davfusion.stores.wrapper import StoreWrapper
 
 AGE = 60.0
@@ -31,6 +31,7 @@ class Service(StoreWrapper):
         self.stale: dict[str, dict[str, Metadata]] = {}
         self.meanwhile: Callable[[], None] = lambda: None
         self.broken = False
+        self.walked: Iterator[tuple[str, Metadata]] | None = None
 
     def get_metadata(self, path: str) -> Metadata:
         self.calls += 1
@@ -43,6 +44,9 @@ class Service(StoreWrapper):
         listing = self.stale.get(directory) or super().get_directory_metadata(directory)
         self.meanwhile()
         return listing
+
+    def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
+        return self.walked or Store.walk_metadata(self, directory)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         super().delete(path, is_dir)
@@ -326,3 +330,133 @@ def test_space_figures_have_the_same_age(
     assert share.get_used_space() == 0
     clock.now += AGE
     assert share.get_used_space() == 3
+
+
+def test_forget_asks_the_service_about_one_path(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    put(foreign, "/a")
+    put(foreign, "/b")
+    names(share, "/")
+    etag = put(foreign, "/a", b"foreign")["etag"]
+    service.calls = 0
+    share.forget("/a")
+    assert share.get_metadata("/a")["etag"] == etag
+    assert names(share, "/") == {"a", "b"}
+    assert service.calls == 1
+
+
+@pytest.mark.parametrize("path", ["/new", "/new/deep/file", "/file/below"])
+def test_forget_asks_again_for_what_was_absent(
+    share: MetadataCachingStore, foreign: MemoryStore, path: str
+) -> None:
+    put(foreign, "/file")
+    names(share, "/")
+    assert not share.exists(path)
+    assert not share.exists("/new/deep")
+    foreign.delete("/file")
+    put(foreign, path)
+    share.forget(path)
+    assert share.exists(path)
+
+
+def test_forget_shows_no_answer_that_was_under_way(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    put(foreign, "/a", b"old")
+
+    def edit() -> None:
+        service.meanwhile = lambda: None
+        put(foreign, "/a", b"foreign")
+        share.forget("/a")
+
+    for ask in (lambda: names(share, "/"), lambda: share.get_metadata("/a")):
+        service.meanwhile = edit
+        ask()
+        assert share.get_metadata("/a") == foreign.get_metadata("/a")
+        put(foreign, "/a", b"old")
+        share.forget("/a")
+
+
+def test_forget_keeps_our_change_over_a_lagging_listing(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    put(foreign, "/a", b"1")
+    service.stale["/"] = foreign.get_directory_metadata("/")
+    put(share, "/a", b"22")
+    share.forget("/a")
+    assert share.get_directory_metadata("/")["a"]["bytes"] == 2
+
+
+def test_a_walk_is_passed_on_and_recorded_as_it_comes(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    for path in ("/a/x", "/b/x", "/c/x"):
+        put(foreign, path)
+    walk = share.walk_metadata("/")
+    assert [next(walk)[0] for _ in range(3)] == ["/a", "/a/x", "/b"]
+    service.calls = 0
+    assert names(share, "/a") == {"x"}
+    assert service.calls == 0
+    assert [path for path, _ in walk] == ["/b/x", "/c", "/c/x"]
+    assert names(share, "/") == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_walk_that_takes_longer_than_the_age_asks_nothing_twice(
+    share: MetadataCachingStore,
+    service: Service,
+    foreign: MemoryStore,
+    clock: Clock,
+    is_known: bool,
+) -> None:
+    for number in range(5):
+        put(foreign, f"/d/{number}/file")
+    if is_known:
+        list(share.walk_metadata("/"))
+    service.calls = 0
+    walked = []
+    for path, _ in share.walk_metadata("/"):
+        walked.append(path)
+        clock.now += AGE
+    assert walked == [path for path, _ in foreign.walk_metadata("/")]
+    assert service.calls == (0 if is_known else 7)
+
+
+def test_our_changes_win_over_a_lagging_walk(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    for path in ("/d/gone", "/d/tree/deep", "/d/kept", "/d/was-a-tree/x", "/d/was-a-file"):
+        put(foreign, path)
+    for path in ("/d", "/d/tree", "/d/was-a-tree"):
+        service.stale[path] = foreign.get_directory_metadata(path)
+    for path in ("/d/gone", "/d/tree", "/d/was-a-tree", "/d/was-a-file"):
+        share.get_metadata(path)
+    share.delete("/d/gone")
+    share.delete("/d/tree", is_dir=True)
+    put(share, "/d/new/file")
+    share.delete("/d/was-a-tree", is_dir=True)
+    put(share, "/d/was-a-tree")
+    share.delete("/d/was-a-file")
+    put(share, "/d/was-a-file/x")
+    walked = dict(share.walk_metadata("/"))
+    assert walked.keys() == dict(foreign.walk_metadata("/")).keys()
+    assert not walked["/d/was-a-tree"]["is_dir"]
+    assert walked.keys() == dict(share.walk_metadata("/")).keys()
+
+
+def test_a_directory_named_again_after_it_was_complete_is_not_believed_complete(
+    share: MetadataCachingStore, service: Service, foreign: MemoryStore
+) -> None:
+    for path in ("/a/1", "/a/2", "/b/x"):
+        put(foreign, path)
+    order = ["/a", "/a/1", "/b", "/a/2", "/b/x"]
+    truth = dict(foreign.walk_metadata("/"))
+    service.walked = iter([(path, truth[path]) for path in order])
+    assert [path for path, _ in share.walk_metadata("/")] == order
+    assert names(share, "/a") == {"1", "2"}
+
+
+def test_a_path_of_many_segments(share: MetadataCachingStore) -> None:
+    assert not share.exists("/x" * 1200)
+    assert not share.exists("/x" * 1200)

@@ -83,6 +83,13 @@ class SharedTable(RuleBasedStateMachine):
             self.actor(by).move(src, dst)
         self.changed(by, src, dst)
 
+    @rule(worker=st.integers(0, 1), one=path)
+    def forget(self, worker: int, one: str) -> None:
+        self.workers[worker].forget(one)
+        with suppress(StoreAccessError):
+            assert self.workers[worker].get_metadata(one) == self.store.get_metadata(one)
+        assert self.workers[worker].exists(one) == self.store.exists(one)
+
     @rule(seconds=st.sampled_from([1, 5, 11, 21]))
     def wait(self, seconds: int) -> None:
         self.now += seconds
@@ -96,7 +103,10 @@ class SharedTable(RuleBasedStateMachine):
     def listing(self, worker: int, directory: str, walk: bool) -> None:
         with suppress(StoreAccessError):
             if walk:
-                list(self.workers[worker].walk_metadata(directory))
+                walked = dict(self.workers[worker].walk_metadata(directory))
+                for one in PATHS:
+                    if paths.is_below(one, directory):
+                        assert state_of(walked.get(one)) in self.possible(one), one
             self.check_children(directory, self.workers[worker].get_directory_metadata(directory))
 
     @invariant()

@@ -10,6 +10,7 @@ from davfusion.stores import errors
 from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.observed import ObservedStore
+from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import (
     InvalidPathValueError,
@@ -80,7 +81,7 @@ def test_bad_paths_cause_no_call_and_no_retry(path: str, tmp_path: Path) -> None
     root.mkdir()
     observed = ObservedStore(LocalStore(root))
     root.rmdir()
-    store = RetryingStore(observed, sleep=no_sleep)
+    store = RetryingStore(observed, RetryPolicy(sleep=no_sleep))
     source = io.BytesIO(b"unread")
     calls: list[Callable[[], object]] = [
         lambda: store.get_metadata(path),

@@ -35,6 +35,9 @@ def test_figures_and_lifecycle_reach_the_innermost_store(layer: type[StoreWrappe
     class Innermost(MemoryStore):
         seen: tuple[str, ...] = ()
 
+        def forget(self, path: str) -> None:
+            self.seen += (f"forget {path}",)
+
         def reconnect(self) -> None:
             self.seen += ("reconnect",)
 
@@ -44,9 +47,10 @@ def test_figures_and_lifecycle_reach_the_innermost_store(layer: type[StoreWrappe
     inner = Innermost(MemoryTree(capacity=1_000, largest_object=500))
     store = layer(inner)
     put(store, "/file", b"x" * 100)
+    store.forget("/file")
     store.reconnect()
     store.flush()
-    assert inner.seen == ("reconnect", "flush")
+    assert inner.seen == ("forget /file", "reconnect", "flush")
     assert store.get_free_space() == 900
     assert store.get_used_space() == 100
     assert store.get_overall_space() == 1_000

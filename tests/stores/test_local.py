@@ -3,15 +3,19 @@
 import errno
 import logging
 import os
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from davfusion.stores.local import LocalStore
+from davfusion.stores.local import store as local_store
 from davfusion.stores.local.errors import writing
 from davfusion.stores.local.workfolder import NAME
 from davfusion.stores.store import (
@@ -280,3 +284,69 @@ def test_a_root_that_is_a_link(tmp_path: Path, root: Path) -> None:
 def test_space_is_that_of_the_disk(store: LocalStore) -> None:
     assert 0 < store.get_used_space() <= store.get_overall_space()
     assert store.get_free_space() <= store.get_overall_space()
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, *forbidden: Path) -> None:
+    """Refuse to read these files and folders, which a superuser may read all the same."""
+    scandir, copyfile = os.scandir, shutil.copyfile
+
+    def refuse(path: Path) -> None:
+        if path in forbidden:
+            raise PermissionError(errno.EACCES, "no", str(path))
+
+    def list_folder(path: Path) -> Iterator[os.DirEntry[str]]:
+        refuse(path)
+        return scandir(path)
+
+    def copy(src: Path, dst: Path) -> Path:
+        refuse(src)
+        return copyfile(src, dst)
+
+    def open_at_once(path: Path) -> BinaryIO:
+        refuse(path)
+        return path.open("rb")
+
+    monkeypatch.setattr(os, "scandir", list_folder)
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    monkeypatch.setattr(local_store, "open_file", open_at_once)
+
+
+def test_a_walk_leaves_out_what_cannot_be_read(
+    store: LocalStore,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for path in ("/a/file", "/secret/file", "/z/file"):
+        put(store, path)
+    forbid(monkeypatch, root / "secret")
+    walked = {path for path, _ in store.walk_metadata("/")}
+    assert walked == {"/a", "/a/file", "/secret", "/z", "/z/file"}
+    assert "/secret" in caplog.text
+    with pytest.raises(StoreAutorizationError):
+        list(store.walk_metadata("/secret"))
+
+
+def test_a_walk_goes_on_behind_what_vanishes(store: LocalStore) -> None:
+    for path in ("/a/file", "/b/file", "/c/file"):
+        put(store, path)
+    walked = []
+    for path, metadata in store.walk_metadata("/"):
+        walked.append(path)
+        if metadata["is_dir"]:
+            store.delete(path, is_dir=True)
+    assert sorted(walked) == ["/a", "/b", "/c"]
+    with pytest.raises(NoSuchFilesytemObjectError):
+        list(store.walk_metadata("/a"))
+
+
+def test_a_copy_goes_on_past_a_member_that_cannot_be_read(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_tree(store, "/src", {**TREE, "secret": b"new"})
+    put_tree(store, "/dst", {"secret": b"old", "besides": b"old"})
+    forbid(monkeypatch, root / "src" / "secret")
+    with pytest.raises(PartialFailureError) as caught:
+        store.duplicate("/src", "/dst")
+    assert set(caught.value.failures) == {"/src/secret"}
+    assert contents(store, "/dst") == {**TREE, "secret": b"old", "besides": b"old"}

@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,7 @@ import pytest
 from davfusion.platform import START_METHOD
 from davfusion.stores.local import LocalStore
 from davfusion.stores.local.workfolder import NAME, WorkFolder
-from davfusion.stores.store import (
-    ABSENT,
-    ConflictError,
-)
+from davfusion.stores.store import ABSENT, ConflictError, TransientStoreError
 from tests.conformance import BINARY, TREE, contents, put, put_tree
 
 
@@ -99,6 +97,19 @@ def test_a_crash_between_taking_away_and_replacing(store: LocalStore, root: Path
     assert contents(again, "/src") == TREE
 
 
+def test_what_a_client_copies_is_never_taken_for_what_was_taken_away(
+    store: LocalStore, root: Path, tmp_path: Path
+) -> None:
+    put_tree(store, "/src", {"origin": str(tmp_path / "planted").encode(), "content": b"evil"})
+    crash = CRASHED_MOVE.replace('args[0].endswith("/src")', 'args[1].endswith("/dst")')
+    crash = crash.replace('store.move("/src", "/dst")', 'store.duplicate("/src", "/dst")')
+    crashed = subprocess.run([sys.executable, "-c", crash, str(root)], check=False)
+    assert crashed.returncode == 9
+    LocalStore(root)
+    assert left_over(root) == []
+    assert not (tmp_path / "planted").exists()
+
+
 ANOTHER_FILE_SYSTEM = """
 import io, pathlib, subprocess, sys
 from davfusion.stores.local import LocalStore
@@ -129,19 +140,49 @@ assert contents(LocalStore(root), "/mounted/deep") == {"new": b"new"}
 """
 
 
-def test_a_second_file_system_below_the_root(root: Path) -> None:
+def with_mounts(program: str, root: Path) -> str:
+    """What `program`, which may mount what nobody else sees, writes."""
     alone = ["unshare", "--map-root-user", "--mount"]
     if not shutil.which("unshare") or subprocess.run([*alone, "true"], check=False).returncode:
         pytest.skip("this system gives no mount namespace")
     done = subprocess.run(
-        [*alone, sys.executable, "-c", ANOTHER_FILE_SYSTEM, str(root)],
+        [*alone, sys.executable, "-c", program, str(root)],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert (done.stdout, done.stderr, done.returncode) == ("refused\n", "", 0)
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout
+
+
+def test_a_second_file_system_below_the_root(root: Path) -> None:
+    assert with_mounts(ANOTHER_FILE_SYSTEM, root) == "refused\n"
+
+
+FULL_DISK = """
+import pathlib, subprocess, sys
+from davfusion.stores.local import LocalStore
+from davfusion.stores.local.workfolder import NAME
+from davfusion.stores.store import StoreSpaceLimitError
+from tests.conformance import contents, put_tree
+root = pathlib.Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", root], check=True)
+store = LocalStore(root)
+put_tree(store, "/src", {"first": b"new", "large": bytes(2_000_000)})
+put_tree(store, "/dst", {"first": b"old", "large": b"old"})
+try:
+    store.duplicate("/src", "/dst")
+except StoreSpaceLimitError as error:
+    print(error.status)
+assert contents(store, "/dst") == {"first": b"old", "large": b"old"}
+assert [path.name for path in (root / NAME).glob("*/*")] == ["alive"]
+"""
+
+
+def test_a_copy_that_fills_the_disk_changes_nothing(root: Path) -> None:
+    assert with_mounts(FULL_DISK, root) == "507\n"
 
 
 def _create(root: str, content: bytes) -> bool:
@@ -195,3 +236,74 @@ def test_what_a_failed_replacement_took_away_comes_back(root: Path) -> None:
             (root / "dir").rmdir()
         assert (root / "dir").is_dir()
     assert left_over(root) == []
+
+
+REFUSED_MOVE = """
+import sys
+from davfusion.stores.local import LocalStore
+def refuse(event, args):
+    if event == "os.rename" and args[0].endswith(("/src", "/content")):
+        raise PermissionError(13, "refused")
+sys.addaudithook(refuse)
+LocalStore(sys.argv[1]).move("/src", "/dst")
+"""
+
+
+def test_what_cannot_be_put_back_at_once_is_kept(store: LocalStore, root: Path) -> None:
+    put_tree(store, "/src")
+    put(store, "/dst/old", b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED_MOVE, str(root)], check=False, capture_output=True, text=True
+    )
+    assert "could not be put back" in done.stderr
+    assert not store.exists("/dst")
+    again = LocalStore(root)
+    assert again.get_file("/dst/old") == b"old"
+    assert left_over(root) == []
+
+
+def test_the_place_of_what_is_taken_away_is_on_the_disk_first(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "dir").mkdir()
+    work = WorkFolder(root)
+    synced: set[int] = set()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with work.lock(), work.without(root / "dir"):
+        (box,) = (root / NAME).glob("*/*.box")
+        needed = (box / "origin", box, box.parent, root / NAME, root)
+        assert {path.stat().st_ino for path in needed} <= synced
+
+
+def test_the_work_folder_may_be_removed_at_any_time(store: LocalStore, root: Path) -> None:
+    put(store, "/file")
+    shutil.rmtree(root / NAME)
+    put(store, "/file", b"again")
+    shutil.rmtree(root / NAME)
+    store.duplicate("/file", "/copy")
+    put_tree(store, "/tree")
+    put_tree(store, "/other")
+    shutil.rmtree(root / NAME)
+    store.move("/tree", "/other")
+    assert store.get_file("/copy") == b"again"
+    assert contents(store, "/other") == TREE
+
+
+def test_a_work_folder_that_goes_during_a_write_is_not_a_missing_file(
+    store: LocalStore, root: Path
+) -> None:
+    class Source(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            shutil.rmtree(root / NAME, ignore_errors=True)
+            return super().read(size)
+
+    with pytest.raises(TransientStoreError):
+        store.store_fileobject(Source(b"new"), "/file")
+    put(store, "/file", b"new")
+    assert store.get_file("/file") == b"new"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from davfusion.stores.memory import MemoryStore
+from davfusion.stores.retry import Effort, GivenUpError, RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import (
     ABSENT,
@@ -99,11 +100,16 @@ def inner() -> FailingStore:
 
 @pytest.fixture
 def store(inner: FailingStore, time: Time) -> RetryingStore:
-    return RetryingStore(inner, attempts=5, total=60, sleep=time.sleep, clock=time.clock)
+    policy = RetryPolicy(attempts=5, total=60, sleep=time.sleep, clock=time.clock)
+    return RetryingStore(inner, policy)
 
 
 def transient(count: int, retry_after: float | None = None) -> list[Exception | str]:
     return [TransientStoreError("busy", retry_after=retry_after) for _ in range(count)]
+
+
+def no_trouble(count: int) -> list[Exception | str]:
+    return [""] * count
 
 
 def test_two_transient_errors_and_then_success(
@@ -134,7 +140,8 @@ def test_the_number_of_tries_is_bounded(store: RetryingStore, inner: FailingStor
 
 def test_the_total_time_is_bounded(inner: FailingStore, time: Time) -> None:
     inner.trouble = transient(10_000)
-    store = RetryingStore(inner, attempts=10_000, total=100, sleep=time.sleep, clock=time.clock)
+    policy = RetryPolicy(attempts=10_000, total=100, sleep=time.sleep, clock=time.clock)
+    store = RetryingStore(inner, policy)
     with pytest.raises(TransientStoreError):
         store.get_metadata("/")
     assert 1050 < time.now <= 1100
@@ -143,7 +150,8 @@ def test_the_total_time_is_bounded(inner: FailingStore, time: Time) -> None:
 
 def test_pauses_grow_and_differ(inner: FailingStore, time: Time) -> None:
     inner.trouble = transient(40)
-    store = RetryingStore(inner, attempts=40, total=1e6, sleep=time.sleep, clock=time.clock)
+    policy = RetryPolicy(attempts=40, total=1e6, sleep=time.sleep, clock=time.clock)
+    store = RetryingStore(inner, policy)
     with pytest.raises(TransientStoreError):
         store.get_metadata("/")
     assert time.pauses[0] <= 0.5
@@ -191,7 +199,8 @@ def test_an_interrupt_ends_the_pause(inner: FailingStore, time: Time) -> None:
         if len(time.pauses) == 3:
             event.set()
 
-    store = RetryingStore(inner, total=600, sleep=sleep, clock=time.clock)
+    policy = RetryPolicy(total=600, sleep=sleep, clock=time.clock)
+    store = RetryingStore(inner, policy)
     inner.trouble = transient(1, retry_after=300)
     with pytest.raises(InterruptedException):
         store.store_fileobject(io.BytesIO(b""), "/file", event)
@@ -231,14 +240,65 @@ def test_create_directory_whose_answer_was_lost(store: RetryingStore, inner: Fai
         store.create_directory("/file")
 
 
-def test_move_whose_answer_was_lost(store: RetryingStore, inner: FailingStore) -> None:
+def test_a_tree_is_moved_once_if_anything_may_have_changed(
+    store: RetryingStore, inner: FailingStore, time: Time
+) -> None:
     put_tree(store, "/src")
-    inner.trouble = [LOST]
-    store.move("/src", "/dst")
-    assert contents(store, "/dst") == TREE
     inner.trouble = transient(1)
-    with pytest.raises(NoSuchFilesytemObjectError):
-        store.move("/none", "/new")
+    store.move("/src", "/dst")
+    assert contents(store, "/dst") == TREE, "there was nothing at the destination"
+    put(store, "/src/late")
+    inner.tries.clear()
+    for method in (store.move, store.duplicate):
+        inner.trouble = transient(1)
+        with pytest.raises(GivenUpError):
+            method("/src", "/dst")
+    assert inner.tries == [
+        *("move", "get_metadata", "get_metadata"),
+        *("duplicate", "get_metadata", "get_metadata"),
+    ]
+    assert contents(store, "/dst") == TREE
+
+
+def test_a_file_is_moved_until_it_is(store: RetryingStore, inner: FailingStore) -> None:
+    put(store, "/file", b"new")
+    put(store, "/other", b"old")
+    inner.trouble = transient(1)
+    store.move("/file", "/other")
+    assert contents(store, "/") == {"other": b"new"}
+    put(store, "/file", b"newer")
+    inner.trouble = [*transient(1), *transient(1), *no_trouble(2), LOST]
+    store.move("/file", "/other")
+    assert contents(store, "/") == {"other": b"newer"}
+
+
+def test_a_source_that_is_missing_is_not_taken_for_moved(
+    store: RetryingStore, inner: FailingStore
+) -> None:
+    put(store, "/there", b"old")
+    for destination, error in (("/new", NoSuchFilesytemObjectError), ("/there", GivenUpError)):
+        inner.trouble = transient(1)
+        with pytest.raises(error):
+            store.move("/none", destination)
+    assert contents(store, "/") == {"there": b"old"}
+
+
+def test_an_effort_ends_when_the_service_is_gone(time: Time) -> None:
+    tries = 0
+
+    def fail() -> None:
+        nonlocal tries
+        tries += 1
+        time.now += 30
+        raise TransientStoreError("busy", retry_after=1)
+
+    effort = Effort(RetryPolicy(sleep=time.sleep, clock=time.clock))
+    assert effort(int, "7") == 7
+    for _ in range(5):
+        with pytest.raises(GivenUpError) as caught:
+            effort(fail)
+        assert (caught.value.status, caught.value.retry_after) == (503, 1)
+    assert tries == 2
 
 
 def test_delete_whose_answer_was_lost(store: RetryingStore, inner: FailingStore) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.s3 import S3Store
 from davfusion.stores.s3.upload import MIB
 from davfusion.stores.store import (
@@ -40,6 +41,7 @@ def store(s3_proxy: Any, bucket: str) -> Iterator[S3Store]:
         endpoint_url=f"http://127.0.0.1:{s3_proxy.port}",
         multipart_threshold=10 * MIB,
         part_size=5 * MIB,
+        retry=RetryPolicy(first=0),
     )
     yield store
     store.reconnect()
@@ -213,7 +215,7 @@ def test_the_endpoint_of_the_environment(
     store = S3Store(bucket)
     put(store, "/file")
     assert names(store, "/") == {"file"}
-    assert store.get_name() == f"s3://{bucket}"
+    assert store.get_name() == f"s3://{bucket} at {s3_server.endpoint.partition('//')[2]}"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

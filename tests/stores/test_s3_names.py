@@ -1,7 +1,7 @@
 """What keys that others write mean as files and directories: in theory, and on SeaweedFS."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from davfusion.stores import paths
 from davfusion.stores.s3 import S3Store
-from davfusion.stores.s3.listing import Entry, Keys, Oddities, Page, Walk, children
+from davfusion.stores.s3.listing import PROBE, Entry, Keys, Oddities, Page, Walk, children
 from davfusion.stores.s3.upload import MAX_PARTS, MIB, MIN_PART, ranges
 from davfusion.stores.store import AlreadyExistsError, NoSuchFilesytemObjectError
 from tests.conformance import contents, names, put
@@ -37,8 +37,8 @@ def test_what_shows_a_directory() -> None:
 def test_a_hadoop_marker_hides_no_file() -> None:
     assert kinds(Page(entries("name", "name_$folder$"))) == {"name": False}
     walk = Walk(Keys(""), "/", Oddities())
-    walked = [path for path, _ in walk.page(Page(entries("x/y_$folder$")))]
-    assert walked == ["/x", "/x/y"]
+    walked = [*walk.page(Page(entries("x/y_$folder$"))), *walk.rest()]
+    assert [path for path, _ in walked] == ["/x", "/x/y"]
 
 
 def test_keys_that_are_no_paths_are_left_out_with_one_warning(
@@ -48,27 +48,66 @@ def test_keys_that_are_no_paths_are_left_out_with_one_warning(
     page = Page(entries("../x", "./y", "a//b", "good"), ["//", "./"])
     with caplog.at_level(logging.WARNING):
         assert set(children([page], "", odd) or {}) == {"a", "good"}
-        assert [path for path, _ in Walk(Keys(""), "/", odd).page(page)] == ["/good"]
+        walk = Walk(Keys(""), "/", odd)
+        assert [path for path, _ in [*walk.page(page), *walk.rest()]] == ["/a", "/good"]
     assert len(caplog.records) == 1
 
 
-@given(
-    st.lists(
-        st.lists(st.sampled_from(["a", "b", "c-"]), min_size=1, max_size=4).map("/".join),
-        unique=True,
-        max_size=12,
-    ),
-    st.randoms(),
-)
-def test_a_walk_in_any_order_names_directories_first(files: list[str], random: Any) -> None:
-    files = [name for name in files if not any(other.startswith(f"{name}/") for other in files)]
-    random.shuffle(files)
-    walk = Walk(Keys("p/"), "/", Oddities())
-    walked = [path for name in files for path, _ in walk.page(Page(entries(f"p/{name}")))]
-    assert len(walked) == len(set(walked))
-    assert {path for path in walked if path[1:] in files} == {f"/{name}" for name in files}
+SEGMENTS = ["", "..", "a", "a-b", "a!", "a0", "b", "_$folder$", "a_$folder$", f"{PROBE}1"]
+KEYS = st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=4).map("/".join).filter(bool)
+ORDERS: list[Callable[[list[str]], list[str]]] = [
+    sorted,
+    lambda keys: sorted(keys, key=lambda key: key.split("/")),
+]
+
+
+def listed(keys: list[str], prefix: str) -> Page:
+    """What a server answers of `keys` to a listing with a delimiter."""
+    below = [key for key in keys if key.startswith(prefix)]
+    files = [key for key in below if "/" not in key[len(prefix) :]]
+    marker = [key for key in below if key == prefix]
+    inner = {prefix + key[len(prefix) :].partition("/")[0] + "/" for key in below}
+    return Page(
+        entries(*files, *marker),
+        sorted(folder for folder in inner if any(key.startswith(folder) for key in below)),
+    )
+
+
+def recursively(keys: list[str], directory: str = "/") -> dict[str, bool]:
+    """Path -> whether it is a directory, of listing directory by directory."""
+    prefix = Keys("").folder(directory)
+    seen: dict[str, bool] = {}
+    for name, metadata in (children([listed(keys, prefix)], prefix, Oddities()) or {}).items():
+        path = paths.join(directory, name)
+        seen[path] = metadata["is_dir"]
+        if metadata["is_dir"]:
+            seen |= recursively(keys, path)
+    return seen
+
+
+@given(st.lists(KEYS, unique=True, max_size=12), st.integers(1, 4), st.sampled_from(ORDERS))
+def test_a_walk_shows_what_listing_directory_by_directory_shows(
+    keys: list[str], size: int, order: Callable[[list[str]], list[str]]
+) -> None:
+    keys = order(keys)
+    walk = Walk(Keys(""), "/", Oddities())
+    pages = [keys[start : start + size] for start in range(0, len(keys), size)]
+    found = [item for page in pages for item in walk.page(Page(entries(*page)))] + [*walk.rest()]
+    walked = [path for path, _ in found]
+    assert len(set(walked)) == len(walked)
+    assert {path: metadata["is_dir"] for path, metadata in found} == recursively(keys)
     for index, path in enumerate(walked):
+        below = [paths.is_below(other, path) for other in walked[index + 1 :]]
+        assert below == sorted(below, reverse=True), "others in between"
         assert paths.parent(path) in ["/", *walked[:index]]
+
+
+def test_a_walk_holds_few_files_back() -> None:
+    walk = Walk(Keys(""), "/", Oddities())
+    for number in range(50):
+        shown = list(walk.page(Page(entries(*(f"{number:02}{n:02}" for n in range(20))))))
+        assert len(shown) >= 19
+    assert len(list(walk.rest())) == 1
 
 
 @given(st.integers(0, 10_000 * 5 * 1024 * MIB), st.integers(1, 100 * MIB))
@@ -159,6 +198,20 @@ def test_a_folder_that_the_server_keeps_after_its_last_key(
         store.get_directory_metadata("/top/kept")
     store.delete("/top", is_dir=True)
     assert names(store, "/") == set()
+
+
+@pytest.mark.live
+def test_a_file_and_a_hadoop_marker_of_one_name(store: S3Store, write: Any) -> None:
+    write("a", Body=b"file")
+    write("a_$folder$")
+    assert not store.is_dir("/a")
+    assert store.get_file("/a") == b"file"
+    for directory in ("/a", "/none"):
+        with pytest.raises(NoSuchFilesytemObjectError):
+            store.get_directory_metadata(directory)
+        with pytest.raises(NoSuchFilesytemObjectError):
+            list(store.walk_metadata(directory))
+    assert contents(store, "/") == {"a": b"file"}
 
 
 @pytest.mark.live

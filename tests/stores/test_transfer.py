@@ -94,7 +94,7 @@ def test_failures_are_gathered_and_stay_at_the_source(target: Store) -> None:
     with pytest.raises(PartialFailureError) as caught:
         move_between(source, "/src", target, "/dst")
     assert set(caught.value.failures) == {"/src/bad", "/src/sub/bad"}
-    assert contents(target, "/dst") == {**TREE, "bad": b"old"}
+    assert contents(target, "/dst") == {**TREE, "bad": b"old", "gone": b""}
     assert {path for path, _ in source.walk_metadata("/src")} == {
         "/src/bad",
         "/src/sub",

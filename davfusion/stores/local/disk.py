@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -46,11 +47,11 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def make_folder(folder: Path) -> None:
     """Make `folder` and its missing parents."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
+    missing = takewhile(lambda step: not step.is_dir(), (folder, *folder.parents))
+    for step in reversed(list(missing)):
         with suppress(FileExistsError):
-            folder.mkdir()
-        fsync_directory(folder.parent)
+            step.mkdir()
+        fsync_directory(step.parent)
 
 
 def rename(source: Path, target: Path, work: WorkFolder) -> None:

@@ -1,8 +1,10 @@
 """What an error of the operating system means by the Store contract."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from davfusion.stores.errors import (
     AlreadyExistsError,
@@ -10,7 +12,9 @@ from davfusion.stores.errors import (
     StoreAccessError,
     StoreAutorizationError,
     StoreSpaceLimitError,
+    TransientStoreError,
 )
+from davfusion.stores.local.workfolder import NAME
 
 _MEANINGS: dict[int | None, tuple[type[StoreAccessError], int | None]] = {
     errno.ENOENT: (NoSuchFilesytemObjectError, None),
@@ -55,5 +59,12 @@ def reading(path: str) -> Iterator[None]:
 
 def store_error(error: OSError, path: str) -> StoreAccessError:
     """The error of the contract for `error`, named by store path."""
+    if isinstance(error, FileNotFoundError) and _names_work(error):
+        return TransientStoreError(f"{path}: the folder {NAME} was removed meanwhile")
     kind, status = _MEANINGS.get(error.errno, (StoreAccessError, None))
     return kind(f"{path}: {error.strerror or error}", status)
+
+
+def _names_work(error: OSError) -> bool:
+    names = [name for name in (error.filename, error.filename2) if name is not None]
+    return any(NAME in Path(os.fsdecode(name)).parts for name in names)

@@ -6,6 +6,7 @@ may change the folder at any time; they are seen at once, but do not take part i
 """
 
 import errno
+import logging
 import os
 import shutil
 import stat
@@ -42,8 +43,11 @@ from davfusion.stores.store import (
     SourceStream,
     Store,
     StoreAccessError,
+    StoreSpaceLimitError,
+    TransientStoreError,
 )
 from davfusion.stores.transfer import blocks, require_apart
+from davfusion.stores.walking import depth_first
 
 _FEATURES = Features(
     server_side_copy=True,
@@ -54,6 +58,8 @@ _FEATURES = Features(
     case_insensitive_names=CASE_INSENSITIVE_NAMES,
     cheap_metadata=True,
 )
+
+_log = logging.getLogger(__name__)
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems without hard links answer to link()."""
@@ -68,7 +74,8 @@ class LocalStore(Store):
         if not real_root.is_dir():
             raise StoreAccessError(f"{root} is not a folder", 409)
         self._paths = LocalPaths(real_root)
-        self._work = WorkFolder(real_root)
+        with reading(str(root)):
+            self._work = WorkFolder(real_root)
 
     @property
     def features(self) -> Features:
@@ -84,6 +91,20 @@ class LocalStore(Store):
         with reading(directory):
             listing = self._paths.listing(directory)
             return {name: metadata_of(status) for name, status in listing}
+
+    def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
+        """As the contract says; what cannot be read below `directory` is left out, and logged."""
+
+        def listing(below: str) -> dict[str, Metadata]:
+            try:
+                return self.get_directory_metadata(below)
+            except StoreAccessError as error:
+                if below == directory:
+                    raise
+                _log.warning("left out of the walk of %s: %s", directory, error)
+                return {}
+
+        return depth_first(directory, listing)
 
     def open_read(
         self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
@@ -154,18 +175,15 @@ class LocalStore(Store):
             source = self._shown(path_to_src)[0]
         with writing(path_to_dest):
             target = self._paths.entry(path_to_dest)
-            temporary = self._work.new_path()
         try:
-            with writing(path_to_src):
-                self._copy(path_to_src, temporary)
-            with writing(path_to_dest), self._work.lock():
-                self._place(temporary, target, rename)
+            self._duplicate_whole(path_to_src, path_to_dest, target)
+        except (StoreSpaceLimitError, TransientStoreError):
+            raise
         except StoreAccessError:
             if not source.is_dir():
                 raise
+            # Something of it cannot be read or replaced, say: by members, past failures.
             super().duplicate(path_to_src, path_to_dest)
-        finally:
-            discard(temporary)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
@@ -185,7 +203,8 @@ class LocalStore(Store):
 
     def check_access(self) -> None:
         with reading(str(self._paths.root)), os.scandir(self._paths.root):
-            return
+            if not os.access(self._paths.root, os.W_OK):
+                _log.warning("%s: no permission to write; changes will fail", self._paths.root)
 
     def get_free_space(self) -> int:
         return self._usage().free
@@ -229,6 +248,17 @@ class LocalStore(Store):
         finally:
             with suppress(OSError):
                 file.close()
+
+    def _duplicate_whole(self, src: str, dst: str, target: Path) -> None:
+        with writing(dst):
+            temporary = self._work.new_path()
+        try:
+            with writing(src):
+                self._copy(src, temporary)
+            with writing(dst), self._work.lock():
+                self._place(temporary, target, rename)
+        finally:
+            discard(temporary)
 
     def _copy(self, path: str, temporary: Path) -> None:
         """Copy what a client sees at `path`."""

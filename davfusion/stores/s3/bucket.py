@@ -1,23 +1,27 @@
 """One bucket by keys: the requests S3 knows, in the fewest calls, with no notion of paths."""
 
+import copy
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
 from botocore.exceptions import ClientError
 
+from davfusion.stores.retry import once
 from davfusion.stores.s3.client import Connection
 from davfusion.stores.s3.errors import (
     MISSING,
     error_for,
     is_missing,
+    is_transient,
     is_unsupported,
     s3_errors,
     status_of,
 )
 from davfusion.stores.s3.listing import Entry, Page
 from davfusion.stores.s3.parallel import run_all
-from davfusion.stores.store import StoreAccessError
+from davfusion.stores.store import StoreAccessError, TransientStoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,16 +31,47 @@ BATCH: Final = 1000
 AT_ONCE: Final = 16
 """Requests under way for one operation on many keys."""
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 Head = dict[str, Any]
+Failures = dict[str, StoreAccessError]
+"""By key."""
+
+
+class Effort(Protocol):
+    """Calls a function, and calls it again where it failed for a time only."""
+
+    def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+
+@dataclass
+class Abilities:
+    """What the service has not refused so far."""
+
+    batch_delete: bool = True
+    server_side_copy: bool = True
 
 
 class Bucket:
-    """The keys of one bucket; errors are those of the Store contract."""
+    """The keys of one bucket; errors are those of the Store contract.
 
-    def __init__(self, name: str, connection: Connection) -> None:
+    Every request is one call of `effort`; `batch` is how many keys one ListObjectsV2 or
+    DeleteObjects is about.
+    """
+
+    def __init__(self, name: str, connection: Connection, batch: int = BATCH) -> None:
         self.name = name
         self.connection = connection
-        self._batch_delete = True
+        self.batch = batch
+        self.effort: Effort = once
+        self.abilities = Abilities()
+
+    def trying(self, effort: Effort) -> "Bucket":
+        """This bucket, with another `effort`."""
+        bucket = copy.copy(self)
+        bucket.effort = effort
+        return bucket
 
     @property
     def client(self) -> "S3Client":
@@ -49,6 +84,9 @@ class Bucket:
 
     def head(self, key: str) -> Head | None:
         """What S3 knows of an object without its content; None if it is not there."""
+        return self.effort(self._head, key)
+
+    def _head(self, key: str) -> Head | None:
         with s3_errors(self.address(key)):
             try:
                 return dict(self.client.head_object(Bucket=self.name, Key=key))
@@ -57,19 +95,26 @@ class Bucket:
                     return None
                 raise
 
-    def pages(self, prefix: str, delimiter: str = "", limit: int = BATCH) -> Iterator[Page]:
-        """The listing of what begins with `prefix`, a request for each 1,000 entries."""
-        fields: dict[str, Any] = {"Bucket": self.name, "Prefix": prefix, "MaxKeys": limit}
+    def pages(self, prefix: str, delimiter: str = "", limit: int | None = None) -> Iterator[Page]:
+        """The listing of what begins with `prefix`, a request for each batch of entries."""
+        fields: dict[str, Any] = {
+            "Bucket": self.name,
+            "Prefix": prefix,
+            "MaxKeys": limit or self.batch,
+        }
         if delimiter:
             fields["Delimiter"] = delimiter
         while True:
-            with s3_errors(self.address(prefix)):
-                answer: dict[str, Any] = dict(self.client.list_objects_v2(**fields))
+            answer = self.effort(self._list, fields)
             yield _page(answer)
             token = answer.get("NextContinuationToken")
             if not answer.get("IsTruncated") or not token:
                 return
             fields["ContinuationToken"] = token
+
+    def _list(self, fields: dict[str, Any]) -> dict[str, Any]:
+        with s3_errors(self.address(fields["Prefix"])):
+            return dict(self.client.list_objects_v2(**fields))
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """All objects whose keys begin with `prefix`."""
@@ -85,11 +130,17 @@ class Bucket:
 
     def mark(self, key: str) -> None:
         """Store an empty object: a directory's marker."""
+        self.effort(self._mark, key)
+
+    def _mark(self, key: str) -> None:
         with s3_errors(self.address(key)):
             self.client.put_object(Bucket=self.name, Key=key, Body=b"")
 
     def delete(self, key: str) -> None:
         """Remove one key; missing is no error."""
+        self.effort(self._delete, key)
+
+    def _delete(self, key: str) -> None:
         with s3_errors(self.address(key)):
             try:
                 self.client.delete_object(Bucket=self.name, Key=key)
@@ -97,16 +148,34 @@ class Bucket:
                 if not is_missing(error):
                     raise
 
-    def delete_all(self, keys: Iterable[str]) -> dict[str, StoreAccessError]:
-        """Remove many keys, a request for each 1,000; what failed, and why."""
-        failures: dict[str, StoreAccessError] = {}
+    def delete_all(self, keys: Iterable[str]) -> Failures:
+        """Remove many keys, a request for each batch; what failed, and why."""
+        failures: Failures = {}
         source = iter(keys)
-        while batch := list(itertools.islice(source, BATCH)):
+        while batch := list(itertools.islice(source, self.batch)):
             failures |= self._delete_batch(batch)
         return failures
 
-    def _delete_batch(self, keys: list[str]) -> dict[str, StoreAccessError]:
-        if len(keys) == 1 or not self._batch_delete:
+    def _delete_batch(self, keys: list[str]) -> Failures:
+        left = keys
+        failures: Failures = {}
+
+        def delete_left() -> None:
+            nonlocal left
+            failed = self._delete_once(left)
+            left = [key for key in left if isinstance(failed.get(key), TransientStoreError)]
+            failures.update({key: error for key, error in failed.items() if key not in left})
+            if left:
+                raise failed[left[0]]
+
+        try:
+            self.effort(delete_left)
+        except StoreAccessError as error:
+            failures |= dict.fromkeys(left, error)
+        return failures
+
+    def _delete_once(self, keys: list[str]) -> Failures:
+        if len(keys) == 1 or not self.abilities.batch_delete:
             return self._delete_singly(keys)
         with s3_errors(self.address("")):
             try:
@@ -116,9 +185,9 @@ class Bucket:
                 )
             except ClientError as error:
                 # 400: XML 1.0 cannot express every key (control characters).
-                if not is_unsupported(error) and status_of(error) != 400:
+                if not is_unsupported(error) and (status_of(error) != 400 or is_transient(error)):
                     raise
-                self._batch_delete = not is_unsupported(error)
+                self.abilities.batch_delete = not is_unsupported(error)
                 return self._delete_singly(keys)
         return {
             failed["Key"]: error_for(failed["Code"], 400, self.address(failed["Key"]))
@@ -126,9 +195,9 @@ class Bucket:
             if failed["Code"] not in MISSING
         }
 
-    def _delete_singly(self, keys: list[str]) -> dict[str, StoreAccessError]:
-        failures: dict[str, StoreAccessError] = {}
-        for key, done in run_all(self.delete, keys, AT_ONCE):
+    def _delete_singly(self, keys: list[str]) -> Failures:
+        failures: Failures = {}
+        for key, done in run_all(self._delete, keys, AT_ONCE):
             error = done.exception()
             if isinstance(error, StoreAccessError):
                 failures[key] = error
@@ -136,14 +205,19 @@ class Bucket:
                 raise error
         return failures
 
-    def delete_tree(self, prefix: str) -> dict[str, StoreAccessError]:
+    def delete_tree(self, prefix: str) -> Failures:
         """Remove every key that begins with `prefix`; what failed, and why.
 
-        Requests: a listing and a DeleteObjects for each 1,000 keys, and one listing at the end.
+        Requests: a listing and a DeleteObjects for each batch of keys, and one listing at the end.
         """
-        failures = self.delete_all(entry.key for entry in self.entries(prefix))
-        if not failures:
-            self.sweep(prefix)
+        failures: Failures = {}
+        try:
+            for page in self.pages(prefix):
+                failures |= self.delete_all(entry.key for entry in page.entries)
+            if not failures:
+                self.sweep(prefix)
+        except StoreAccessError as error:
+            failures[prefix] = error
         return failures
 
     def sweep(self, prefix: str) -> None:

@@ -6,12 +6,14 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 
 from davfusion.stores.s3.errors import s3_errors
 
@@ -92,7 +94,7 @@ class Connection:
 
 
 def make_client(settings: ClientSettings) -> "S3Client":
-    """A client that never retries by itself: RetryingStore is the only one that does."""
+    """A client that never retries by itself: retry.py says when to."""
     session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
 
     def make(config: Config) -> "S3Client":
@@ -112,8 +114,33 @@ def _wants_path_style(settings: ClientSettings, client: "S3Client") -> bool:
     """Any endpoint but AWS's own, wherever it was set: few others have a host name a bucket."""
     if settings.path_style is not None:
         return settings.path_style
-    host = urlsplit(client.meta.endpoint_url).hostname or ""
-    return not host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return not _is_aws(client.meta.endpoint_url)
+
+
+def _is_aws(url: str) -> bool:
+    return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def foreign_host(settings: ClientSettings) -> str:
+    """`host:port` of the server that all settings together name, empty for AWS; no request.
+
+    Empty also where they name none, which the first request reports.
+    """
+    try:
+        session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+        # Credentials that are given are not looked for, and that search may ask a server.
+        client = session.client(
+            "s3",
+            endpoint_url=settings.endpoint_url,
+            aws_access_key_id="none",
+            aws_secret_access_key="none",  # noqa: S106 - it signs nothing
+            config=Config(defaults_mode="legacy"),  # type: ignore[arg-type]
+        )
+    except (BotoCoreError, ValueError):
+        return ""
+    with closing(client):
+        url = str(client.meta.endpoint_url)
+    return "" if _is_aws(url) else urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _config(settings: ClientSettings) -> Config:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
@@ -23,19 +23,29 @@ _CARRIED: Final = (
 """What a copy in parts does not take over by itself."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Copier:
     """Copies within one bucket; `limit` is the most bytes that CopyObject takes."""
 
     bucket: Bucket
     uploader: Uploader
     limit: int
-    server_side: bool = True
+
+    def within(self, bucket: Bucket) -> "Copier":
+        """A copier with the effort of `bucket`."""
+        return replace(self, bucket=bucket)
 
     def copy(self, src: str, dst: str, size: int) -> None:
-        """Copy one key with its metadata: one request, or one for each part above the limit."""
+        """Copy one key with its metadata: one request, or one for each part above the limit.
+
+        Each try begins anew; a reader of `dst` sees the old object or the copy.
+        """
+        self.bucket.effort(self._copy, src, dst, size)
+
+    def _copy(self, src: str, dst: str, size: int) -> None:
+        abilities = self.bucket.abilities
         with s3_errors(self.bucket.address(src)):
-            if not self.server_side:
+            if not abilities.server_side_copy:
                 self._through_here(src, dst)
                 return
             try:
@@ -43,7 +53,7 @@ class Copier:
             except ClientError as error:
                 if not is_unsupported(error):
                     raise
-                self.server_side = False
+                abilities.server_side_copy = False
                 self._through_here(src, dst)
 
     def _within(self, src: str, dst: str, size: int) -> None:

@@ -89,6 +89,13 @@ def is_unsupported(error: ClientError) -> bool:
     return code_of(error) in UNSUPPORTED or status_of(error) in (405, 501)
 
 
+def is_transient(error: ClientError) -> bool:
+    """Whether the same request may succeed later."""
+    return code_of(error) in TRANSIENT or (
+        status_of(error) in TRANSIENT_STATUS and code_of(error) not in FULL
+    )
+
+
 @contextmanager
 def s3_errors(what: str) -> Iterator[None]:
     """Raise what goes wrong inside as an error of the Store contract; `what` names the object."""
@@ -118,7 +125,8 @@ def error_for(
     """The error for an S3 code and status; `what` names the object, never a secret."""
     text = f"{what}: S3 answered {code or status}"
     if code == NO_BUCKET:
-        return StoreAccessError(f"{text}: there is no such bucket", 404)
+        # Not 404: a client that keeps a copy in step would delete all of it.
+        return StoreAccessError(f"{text}: there is no such bucket", 502)
     if code in TRANSIENT or (status in TRANSIENT_STATUS and code not in FULL):
         return TransientStoreError(text, 503, _seconds((headers or {}).get("retry-after")))
     if code == "EntityTooLarge":

@@ -2,7 +2,8 @@
 
 A directory shows by a marker (an empty key `name/`, or `name_$folder$` as Hadoop writes), or by
 any key below it. A folder shadows a file of the same name, except that `name_$folder$` alone
-does not. No order of keys is relied on: some servers list in tree order.
+does not. A key with a segment that can be no name shows the directories above that segment, and
+nothing else. No order of keys is relied on: some servers list in tree order.
 """
 
 import logging
@@ -14,6 +15,8 @@ from davfusion.stores import paths
 from davfusion.stores.store import Metadata
 
 FOLDER_SUFFIX: Final = "_$folder$"
+PROBE: Final = ".davfusion-probe-"
+"""With what the names of throw-away keys begin; listings leave them out."""
 
 _log = logging.getLogger(__name__)
 
@@ -101,12 +104,12 @@ def children(pages: Iterable[Page], prefix: str, odd: Oddities) -> dict[str, Met
         folders.update(_names(page.prefixes, prefix, odd))
         for entry in page.entries:
             name = entry.key[len(prefix) :]
-            if not name:
+            if not name or name.startswith(PROBE):
                 continue
-            if is_folder_key(entry):
-                hinted.add(name.removesuffix(FOLDER_SUFFIX))
-            elif "/" in name:
+            if "/" in name:
                 folders.update(_names([entry.key], prefix, odd))
+            elif is_folder_key(entry):
+                hinted.add(name.removesuffix(FOLDER_SUFFIX))
             elif odd.is_path(entry.key, [name]):
                 files[name] = file(entry)
     folders |= {name for name in hinted - files.keys() if paths.is_valid_name(name)}
@@ -122,37 +125,68 @@ def _names(keys: Iterable[str], prefix: str, odd: Oddities) -> Iterator[str]:
 
 
 class Walk:
-    """Turns a flat listing into paths, each directory before its members.
+    """Turns a flat listing into paths, in the order that Store.walk_metadata promises.
 
-    Holds the directories met so far, and nothing of the files. Where a file and a folder have
-    one name and the file is listed first, both come, the folder last.
+    Shows what listing directory by directory would, for keys in their own order or in that of
+    the tree. Whether a file or a `name_$folder$` shows is known only when no more keys of that
+    name can come; the few that this is open for are held back.
     """
 
     def __init__(self, keys: Keys, top: str, odd: Oddities) -> None:
-        self._keys = keys
         self._prefix = keys.folder(top)
         self._top = top
         self._odd = odd
         self._directories: set[str] = set()
+        self._held: dict[str, Metadata] = {}
 
     def page(self, page: Page) -> Iterator[tuple[str, Metadata]]:
         """What `page` adds."""
         for entry in page.entries:
             relative = entry.key[len(self._prefix) :]
-            if not relative:
-                continue
-            is_marker = relative.endswith("/") or is_folder_key(entry)
-            relative = relative.removesuffix("/")
-            if is_folder_key(entry):
-                relative = relative.removesuffix(FOLDER_SUFFIX)
-            if self._odd.is_path(entry.key, relative.split("/")):
-                yield from self._entry(paths.join(self._top, relative), entry, is_marker)
+            yield from self._settled([name for name in self._held if _is_past(relative, name)])
+            yield from self._entry(entry, relative)
 
-    def _entry(self, path: str, entry: Entry, is_marker: bool) -> Iterator[tuple[str, Metadata]]:
-        above = [step for step in paths.ancestors(path) if paths.is_below(step, self._top)]
-        for step in [*reversed(above), *([path] if is_marker else [])]:
-            if step not in self._directories:
-                self._directories.add(step)
-                yield step, directory()
-        if not is_marker and path not in self._directories:
-            yield path, file(entry)
+    def rest(self) -> Iterator[tuple[str, Metadata]]:
+        """What is held back after the last page."""
+        return self._settled(list(self._held))
+
+    def _entry(self, entry: Entry, relative: str) -> Iterator[tuple[str, Metadata]]:
+        above, _, name = relative.rpartition("/")
+        folders = above.split("/") if above or name != relative else []
+        for depth, segment in enumerate(folders, 1):
+            if not self._odd.is_path(entry.key, [segment]):
+                return
+            yield from self._directory("/".join(folders[:depth]))
+        if name and not name.startswith(PROBE):
+            self._hold(entry, relative)
+
+    def _directory(self, relative: str) -> Iterator[tuple[str, Metadata]]:
+        if relative not in self._directories:
+            self._directories.add(relative)
+            self._held.pop(relative, None)
+            yield paths.join(self._top, relative), directory()
+
+    def _hold(self, entry: Entry, relative: str) -> None:
+        is_marker = is_folder_key(entry)
+        relative = relative.removesuffix(FOLDER_SUFFIX) if is_marker else relative
+        name = relative.rpartition("/")[2]
+        if relative in self._directories or not self._odd.is_path(entry.key, [name]):
+            return
+        if is_marker:
+            self._held.setdefault(relative, directory())
+        else:
+            self._held[relative] = file(entry)
+
+    def _settled(self, names: list[str]) -> Iterator[tuple[str, Metadata]]:
+        for name in sorted(names, key=lambda name: -name.count("/")):
+            metadata = self._held.pop(name)
+            if metadata["is_dir"]:
+                self._directories.add(name)
+            yield paths.join(self._top, name), metadata
+
+
+def _is_past(key: str, name: str) -> bool:
+    """Whether nothing of `name` comes after `key`, in order of keys as in order of the tree."""
+    above = name[: name.rfind("/") + 1]
+    end = name + FOLDER_SUFFIX
+    return not key.startswith(above) or (key > end and key.split("/") > end.split("/"))

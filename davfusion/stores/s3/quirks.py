@@ -9,12 +9,12 @@ from botocore.exceptions import ClientError
 
 from davfusion.stores.s3.bucket import Bucket, unquoted
 from davfusion.stores.s3.errors import is_missing, is_stale, is_unsupported, s3_errors, status_of
+from davfusion.stores.s3.listing import PROBE
 from davfusion.stores.store import ABSENT, ConflictError
 
 R = TypeVar("R")
 Condition = dict[str, str]
 
-PROBE: Final = ".davfusion-probe-"
 _NO_ETAG: Final = "0" * 32
 
 

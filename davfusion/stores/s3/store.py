@@ -7,19 +7,21 @@ are named in the docstrings where their number matters.
 import mimetypes
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from davfusion.stores import paths
-from davfusion.stores.s3.bucket import Bucket, Head, unquoted
-from davfusion.stores.s3.client import Checksums, ClientSettings, Connection
+from davfusion.stores.retry import DEFAULT_POLICY, Effort, RetryPolicy
+from davfusion.stores.s3 import leftovers
+from davfusion.stores.s3.bucket import BATCH, Bucket, Head, unquoted
+from davfusion.stores.s3.change import Change
+from davfusion.stores.s3.client import Checksums, ClientSettings, Connection, foreign_host
 from davfusion.stores.s3.copy import Copier
-from davfusion.stores.s3.listing import FOLDER_SUFFIX, Keys, Oddities, Walk, children, directory
+from davfusion.stores.s3.listing import Keys, Oddities, Walk, children, directory
+from davfusion.stores.s3.look import look, require_folder_suffix
 from davfusion.stores.s3.quirks import Conditions
 from davfusion.stores.s3.read import open_range
 from davfusion.stores.s3.source import opened
-from davfusion.stores.s3.tree import Failures, TreeCopy, raise_failures
 from davfusion.stores.s3.upload import MAX_PART, MAX_PARTS, MIB, Uploader
 from davfusion.stores.store import (
     AlreadyExistsError,
@@ -30,22 +32,12 @@ from davfusion.stores.store import (
     ReadableStream,
     SourceStream,
     Store,
-    StoreAccessError,
     StoreAutorizationError,
 )
-from davfusion.stores.transfer import require_apart
 
 MTIME: Final = "mtime"
 """User metadata with the modification time in seconds, as rclone and s3fs write and read it."""
 UNKNOWN_TYPE: Final = "application/octet-stream"
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What two requests say of a path."""
-
-    head: Head | None
-    is_folder: bool
 
 
 class S3Store(Store):
@@ -53,7 +45,11 @@ class S3Store(Store):
 
     Credentials, region, profile and endpoint come from where every AWS tool takes them unless
     they are given. Sizes are in bytes: from `multipart_threshold` on a file is sent in parts of
-    `part_size` (at least 5 MiB), above `copy_limit` it is copied in parts.
+    `part_size` (at least 5 MiB), above `copy_limit` it is copied in parts. `batch` is how many
+    keys one listing or DeleteObjects is about, 1,000 at most.
+
+    What takes several requests (delete, move, duplicate) repeats each of them by `retry` and then
+    raises GivenUpError or PartialFailureError; all else is tried once.
     """
 
     def __init__(  # noqa: PLR0913 - the settings of an S3 service
@@ -69,17 +65,19 @@ class S3Store(Store):
         multipart_threshold: int = 16 * MIB,
         part_size: int = 8 * MIB,
         copy_limit: int = MAX_PART,
+        batch: int = BATCH,
+        retry: RetryPolicy = DEFAULT_POLICY,
         clock: Callable[[], float] = time.time,
     ) -> None:
         prefix = prefix.strip("/")
         self._keys = Keys(f"{prefix}/" if prefix else "")
-        self._name = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._address = f"s3://{bucket}/{prefix}".rstrip("/")
         self._clock = clock
+        self._retry = retry
         self._hash_kinds = frozenset({"md5" if checksums == "md5" else "crc32"})
-        self._connection = Connection(
-            ClientSettings(endpoint_url, region, profile, path_style, checksums)
-        )
-        self._bucket = Bucket(bucket, self._connection)
+        self._settings = ClientSettings(endpoint_url, region, profile, path_style, checksums)
+        self._connection = Connection(self._settings)
+        self._bucket = Bucket(bucket, self._connection, batch)
         self._conditions = Conditions(self._bucket, self._keys.prefix)
         self._uploader = Uploader(
             self._bucket, self._conditions, checksums == "md5", multipart_threshold, part_size
@@ -91,8 +89,8 @@ class S3Store(Store):
     def features(self) -> Features:
         """What is known so far; conditional_write is True once the server has shown it."""
         return Features(
-            server_side_copy=self._copier.server_side,
-            server_side_move=self._copier.server_side,
+            server_side_copy=self._bucket.abilities.server_side_copy,
+            server_side_move=self._bucket.abilities.server_side_copy,
             atomic_replace=True,
             conditional_write=self._conditions.are_heeded,
             ranged_read=True,
@@ -101,12 +99,16 @@ class S3Store(Store):
         )
 
     def check_access(self) -> None:
-        """One request that shows whether the share can be served at all.
+        """A request that shows whether the share can be served at all; then two that clean up.
+
+        What is left of a crash is removed: probes older than an hour, and below the prefix
+        multipart uploads that were begun a week ago or earlier, by whatever tool.
 
         Raises StoreAutorizationError for bad or missing credentials, TransientStoreError for an
         endpoint that does not answer, StoreAccessError for a missing bucket, profile or region.
         """
         self._bucket.holds(self._keys.prefix)
+        leftovers.sweep(self._bucket, self._keys.prefix, self._clock())
 
     def probe_conditions(self) -> None:
         """Find out now whether the server heeds conditions; writes throw-away keys.
@@ -119,12 +121,12 @@ class S3Store(Store):
         """As the contract says; HEAD and LIST at once, and one HEAD more if both find nothing."""
         if paths.check_path(path) == paths.ROOT:
             return directory()
-        (found,) = self._look(path)
+        (found,) = look(self._bucket, self._keys, path)
         if found.is_folder:
             return directory()
         if found.head is not None:
             return _file_metadata(found.head)
-        self._require_folder_suffix(path)
+        require_folder_suffix(self._bucket, self._keys, path)
         return directory()
 
     def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
@@ -132,7 +134,7 @@ class S3Store(Store):
         prefix = self._keys.folder(paths.check_path(directory))
         members = children(self._bucket.pages(prefix, delimiter="/"), prefix, self._odd)
         if members is None:
-            self._require_folder_suffix(directory)
+            require_folder_suffix(self._bucket, self._keys, directory)
         return members or {}
 
     def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
@@ -180,18 +182,18 @@ class S3Store(Store):
         A directory costs a LIST and a DeleteObjects for each 1,000 keys, and four more requests.
         """
         self._require_no_root(path)
-        with self._folders_kept([path]):
-            failures = self._delete_directory(path) if is_dir else self._delete_files([path])
-        raise_failures(failures, self._keys, "deleted")
+        change = self._change()
+        if is_dir:
+            change.delete_directory(path)
+        else:
+            change.delete_files([path])
 
     def delete_many(self, files: Iterable[str]) -> None:
         """As the contract says; one DeleteObjects for each 1,000 files, two LISTs a directory."""
         files = list(files)
         for path in files:
             self._require_no_root(path)
-        with self._folders_kept(files):
-            failures = self._delete_files(files)
-        raise_failures(failures, self._keys, "deleted")
+        self._change().delete_files(files)
 
     def create_directory(self, directory: str) -> None:
         """As the contract says: stores an empty marker."""
@@ -201,41 +203,30 @@ class S3Store(Store):
 
     def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
         """As the contract says; a file costs two HEADs, two LISTs and one CopyObject."""
-        raise_failures(self._copy(path_to_src, path_to_dest), self._keys, "copied")
+        self._require_no_root(path_to_src)
+        self._require_no_root(path_to_dest)
+        self._change().duplicate(path_to_src, path_to_dest)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
         """As the contract says; a file costs two HEADs, two LISTs, CopyObject and DeleteObject.
 
         Out of its directory it costs one LIST more, and a PUT if the directory is empty then.
         """
-        failures = self._copy(path_to_src, path_to_dest, is_move=True)
-        parent = paths.parent(path_to_src)
-        if not paths.is_below(path_to_dest, parent):
-            self._keep_folder(self._keys.folder(parent))
-        raise_failures(failures, self._keys, "moved")
+        self._require_no_root(path_to_src)
+        self._require_no_root(path_to_dest)
+        self._change().move(path_to_src, path_to_dest)
 
     def get_name(self) -> str:
+        """The address, and the server where that is not AWS; no request."""
         return self._name
+
+    @cached_property
+    def _name(self) -> str:
+        host = foreign_host(self._settings)
+        return f"{self._address} at {host}" if host else self._address
 
     def reconnect(self) -> None:
         self._connection.reset()
-
-    def _look(self, *looked_for: str) -> list[_Found]:
-        """A HEAD and a LIST for each path, all at once."""
-        submit = self._connection.pool.submit
-        asked = [
-            (
-                submit(self._bucket.head, self._keys.file(path)),
-                submit(self._bucket.shows, self._keys.folder(path)),
-            )
-            for path in looked_for
-        ]
-        return [_Found(head.result(), shows.result()) for head, shows in asked]
-
-    def _require_folder_suffix(self, path: str) -> None:
-        """Raise NoSuchFilesytemObjectError unless `name_$folder$` shows a directory."""
-        if path != paths.ROOT and self._bucket.head(self._keys.file(path) + FOLDER_SUFFIX) is None:
-            raise NoSuchFilesytemObjectError(self._bucket.address(self._keys.file(path)))
 
     def _walk(self, directory: str) -> Iterator[tuple[str, Metadata]]:
         walk = Walk(self._keys, directory, self._odd)
@@ -243,69 +234,17 @@ class S3Store(Store):
         for page in self._bucket.pages(self._keys.folder(directory)):
             is_there = is_there or bool(page)
             yield from walk.page(page)
+        yield from walk.rest()
         if not is_there and not self._bucket.shows(self._keys.folder(directory)):
-            self._require_folder_suffix(directory)
+            require_folder_suffix(self._bucket, self._keys, directory)
 
     def _require_no_root(self, path: str) -> None:
         if paths.check_path(path) == paths.ROOT:
             raise StoreAutorizationError("the root cannot be replaced or removed")
 
-    def _delete_files(self, files: Iterable[str]) -> Failures:
-        return self._bucket.delete_all(map(self._keys.file, files))
-
-    def _delete_directory(self, path: str) -> Failures:
-        failures = self._bucket.delete_tree(self._keys.folder(path))
-        return failures | self._delete_suffixed(path)
-
-    def _delete_suffixed(self, path: str) -> Failures:
-        """Remove `name_$folder$`, if it is there."""
-        marker = self._keys.file(path) + FOLDER_SUFFIX
-        return {} if self._bucket.head(marker) is None else self._bucket.delete_all([marker])
-
-    @contextmanager
-    def _folders_kept(self, deleted: Iterable[str]) -> Iterator[None]:
-        """Directories that lose their last member inside stay, and missing ones are not made."""
-        parents = {self._keys.folder(paths.parent(path)) for path in deleted} - {self._keys.prefix}
-        pool = self._connection.pool
-        there = zip(parents, pool.map(self._bucket.holds, parents), strict=True)
-        existing = [folder for folder, is_there in there if is_there]
-        yield
-        for _ in pool.map(self._keep_folder, existing):
-            pass
-
-    def _keep_folder(self, folder: str) -> None:
-        """Mark a directory that nothing else shows any more; the root needs no mark."""
-        if folder == self._keys.prefix or self._bucket.holds(folder):
-            return
-        try:
-            self._bucket.mark(folder)
-        except StoreAccessError as error:
-            # SeaweedFS refuses a marker beside a file of the same name; the file shows now.
-            if error.status != 409:
-                raise
-
-    def _copy(self, src: str, dst: str, is_move: bool = False) -> Failures:
-        self._require_no_root(src)
-        self._require_no_root(dst)
-        require_apart(src, dst)
-        source, target = self._look(src, dst)
-        if source.is_folder or source.head is None:
-            if not source.is_folder:
-                self._require_folder_suffix(src)
-            return self._copy_tree(src, dst, target, is_move)
-        key = self._keys.file(src)
-        self._copier.copy(key, self._keys.file(dst), source.head["ContentLength"])
-        failures = self._bucket.delete_tree(self._keys.folder(dst)) if target.is_folder else {}
-        return failures | (self._bucket.delete_all([key]) if is_move else {})
-
-    def _copy_tree(self, src: str, dst: str, target: _Found, is_move: bool) -> Failures:
-        tree = TreeCopy(self._bucket, self._copier, self._keys.folder(src), self._keys.folder(dst))
-        tree.run(None if target.head is None else self._keys.file(dst))
-        if is_move:
-            tree.delete_copied()
-            if not tree.failures:
-                tree.failures |= self._delete_suffixed(src)
-        return tree.failures
+    def _change(self) -> Change:
+        """An operation of several requests, with tries of its own."""
+        return Change(self._bucket.trying(Effort(self._retry)), self._copier, self._keys)
 
 
 def _file_metadata(head: Head) -> Metadata:

@@ -1,17 +1,15 @@
-"""Copying, moving and deleting below a prefix, many keys at a time."""
+"""Copying and moving below a prefix, many keys at a time."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from davfusion.stores.s3.bucket import AT_ONCE, Bucket
+from davfusion.stores.s3.bucket import AT_ONCE, Bucket, Failures
 from davfusion.stores.s3.copy import Copier
 from davfusion.stores.s3.listing import Entry, Keys
 from davfusion.stores.s3.parallel import run_all
 from davfusion.stores.store import PartialFailureError, StoreAccessError
-
-Failures = dict[str, StoreAccessError]
-"""By key."""
 
 _SHOWN: Final = 3
 
@@ -28,26 +26,47 @@ class TreeCopy:
     failures: Failures = field(default_factory=dict)
 
     def run(self, replaced_file: str | None) -> None:
-        """Copy, going on past failures; what else was at the destination is removed afterwards.
+        """Copy, going on past failures; without any, what else was at the destination goes.
 
         Markers come after `replaced_file`, the key of a file of the destination's name, is gone:
         SeaweedFS refuses them beside it.
         """
         left_over = {entry.key for entry in self.bucket.entries(self.dst)}
         markers: list[Entry] = []
-        self._copy_all(self._contents(left_over, markers))
+        with self.noting():
+            self._copy_all(self._contents(left_over, markers))
         if replaced_file is not None:
-            self.failures |= self.bucket.delete_all([replaced_file])
-        self._copy_all(markers)
-        if not self.copied and not self.failures:
-            self.bucket.mark(self.dst)
-        self.failures |= self.bucket.delete_all(left_over - {self.dst})
+            self._replace(replaced_file, markers)
+        with self.noting():
+            self._copy_all(markers)
+            if not self.copied and not self.failures:
+                self.bucket.mark(self.dst)
+        if not self.failures:
+            self.failures |= self.bucket.delete_all(left_over - {self.dst})
 
     def delete_copied(self) -> None:
         """Remove from the source exactly what was copied."""
         self.failures |= self.bucket.delete_all(self.copied)
         if not self.failures:
-            self.bucket.sweep(self.src)
+            with self.noting():
+                self.bucket.sweep(self.src)
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """An error inside concerns the whole source, and what has been done so far stays."""
+        try:
+            yield
+        except StoreAccessError as error:
+            self.failures[self.src] = error
+
+    def _replace(self, file: str, markers: list[Entry]) -> None:
+        """Remove `file` if all copies stand; else it stays, and so do the `markers`."""
+        if not self.failures:
+            self.failures |= self.bucket.delete_all([file])
+        if self.failures:
+            reason = next(iter(self.failures.values()))
+            self.failures |= {marker.key: reason for marker in markers}
+            markers.clear()
 
     def _copy_all(self, entries: Iterable[Entry]) -> None:
         for entry, done in run_all(self._copy, entries, AT_ONCE):

@@ -1,0 +1,110 @@
+"""Connections that wait, trickle or are many: none of them holds up the others."""
+
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from davfusion import http_server
+from davfusion.http_body import Pace, RequestBodyError
+from davfusion.http_server import BACKLOG, HttpServer
+from tests.http_serving import PATIENCE, Client, Served, chunked, sized
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    served = Served()
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def client(server: Served) -> Client:
+    return server.client()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
+def test_many_connections_may_wait_in_the_kernel(server: Served) -> None:
+    info = server.listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    assert struct.unpack("I", info[28:])[0] == BACKLOG  # tcpi_sacked, of a socket that listens
+
+
+def test_silent_and_slow_connections_hold_up_nobody(server: Served, client: Client) -> None:
+    others = [server.client() for _ in range(250)]
+    for half in others[:200]:
+        half.send(b"GET /x HTTP/1.1\r\nHost:")
+    for slow in others[200:208]:
+        slow.send(sized(b"he", "5"))
+    start = time.monotonic()
+    assert client.ask(sized(b"hello", "5")) == 200
+    assert time.monotonic() - start < 2
+    others[0].send(b" h\r\n\r\n")
+    assert others[0].answer()[0] == 200
+    others[200].send(b"llo")
+    assert others[200].answer()[0] == 200
+    for other in others:
+        other.close()
+
+
+def test_a_head_may_come_in_pieces(client: Client) -> None:
+    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in b"\r\n" + sized(b"hello", "5"):
+        client.send(bytes([byte]))
+    assert client.answer()[2] == b"hello"
+
+
+def test_requests_may_be_sent_ahead(client: Client) -> None:
+    client.send(sized(b"one", "3") + chunked(b"3\r\ntwo\r\n0\r\n\r\n") + b"GET /lazy HTTP/1.1\r\n")
+    assert [client.answer()[2], client.answer()[2]] == [b"one", b"two"]
+    assert client.ask(b"Host: h\r\n\r\n") == 200
+
+
+def test_a_malformed_line_end_is_answered_at_once(client: Client) -> None:
+    assert client.ask(b"GET / HTTP/1.1\nHost: h\n\n") == 400
+    assert client.is_closed()
+
+
+def test_a_head_that_trickles_has_an_end(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.2)
+    client.send(b"GET /x HTTP/1.1\r\nX:")
+    start = time.monotonic()
+    client.trickle()
+    assert time.monotonic() - start < PATIENCE
+
+
+def test_those_that_wait_longest_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HttpServer, "keep_alive_conn_limit", 3)
+    served = Served()
+    try:
+        waiting = [served.client() for _ in range(4)]
+        assert waiting[0].is_closed()
+        assert served.client().ask(sized(b"hello", "5")) == 200
+        assert waiting[1].is_closed()
+        assert waiting[3].ask(sized(b"hello", "5")) == 200
+    finally:
+        served.stop()
+
+
+def test_a_refused_body_that_trickles_holds_no_thread(server: Served, client: Client) -> None:
+    refused = b"PUT /refuse HTTP/1.1\r\nHost: h\r\nContent-Length: 50000\r\n\r\n"
+    clients = [server.client() for _ in range(32)]
+    for each in clients:
+        each.send(refused)
+    start = time.monotonic()
+    assert client.ask(sized(b"hello", "5")) == 200
+    assert time.monotonic() - start < 3
+    assert clients[0].answer()[0] == 412
+    clients[0].trickle()
+    assert time.monotonic() - start < 2 * PATIENCE
+
+
+def test_a_body_keeps_to_a_least_rate() -> None:
+    steady = Pace(pause=60, rate=1024)
+    for _ in range(1000):
+        steady.note(10 * 1024, 9)
+    steady.note(1, 59)
+    with pytest.raises(RequestBodyError, match="too slowly"):
+        steady.note(1, 59)
