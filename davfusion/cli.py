@@ -93,7 +93,7 @@ def command() -> None:
     type=SIZE,
     default="2000MB",
     show_default=True,
-    help="Limit of cached content. Content is not cached yet, so it has no effect yet.",
+    help="Limit of cached content; 0: none. A local folder is not cached.",
 )
 @click.option(
     "--cache-expiration",

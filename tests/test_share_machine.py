@@ -58,6 +58,8 @@ class ShareMachine(RuleBasedStateMachine):
         self.truth = MemoryStore(MemoryTree(clock=self.clock))
         self.flaky = FlakyStore(self.truth)
         self.tree: Tree = {}
+        self.seen: set[str] = set()
+        """Paths that the listings may know something of."""
         self.foreign: dict[str, float] = {}
         """Path -> when another program changed it; forgotten when the change has to be seen."""
         self.properties: dict[str, str] = {}
@@ -83,6 +85,7 @@ class ShareMachine(RuleBasedStateMachine):
             if sys.exc_info()[0] is None:
                 self.both_workers_show_the_tree()
                 self.now += AGE
+                self.every_path_is_as_it_is()
                 self.both_workers_show_the_tree()
         finally:
             for client in self.clients:
@@ -113,6 +116,7 @@ class ShareMachine(RuleBasedStateMachine):
         Where it does not, because the share may not know of a foreign change or because a call
         failed in a way that cannot be repeated, the model learns what became of the store.
         """
+        self.seen.update(touched)
         old, failed = self.may_look_old(*touched), self.flaky.failed
         status = self.clients[worker](method, touched[0], **options).status
         lost = status == 503 and self.flaky.failed > failed
@@ -178,6 +182,23 @@ class ShareMachine(RuleBasedStateMachine):
         overwrite=st.sampled_from(["T", "F"]),
     )
     def transfer(self, worker: int, method: str, src: str, dst: str, overwrite: str) -> None:
+        self.carry_out(worker, method, src, dst, overwrite)
+
+    @precondition(lambda self: self.tree)
+    @rule(
+        worker=workers,
+        method=st.sampled_from(["COPY", "MOVE"]),
+        data=st.data(),
+        dst=paths_,
+        faults=st.lists(st.sampled_from(FAULTS), max_size=2),
+    )
+    def transfer_what_is_there(
+        self, worker: int, method: str, data: st.DataObject, dst: str, faults: list[Fault]
+    ) -> None:
+        self.flaky.faults = faults
+        self.carry_out(worker, method, data.draw(st.sampled_from(sorted(self.tree))), dst, "T")
+
+    def carry_out(self, worker: int, method: str, src: str, dst: str, overwrite: str) -> None:
         before = self.held()
         headers = {"Destination": dst, "Overwrite": overwrite}
         status, certain = self.send(worker, method, src, dst, headers=headers)
@@ -241,9 +262,14 @@ class ShareMachine(RuleBasedStateMachine):
 
     @rule(worker=workers, path=paths_)
     def stat(self, worker: int, path: str) -> None:
+        self.seen.add(path)
         reply = self.clients[worker].propfind(path)
         if not self.may_look_old(path):
             assert reply.status == (207 if path in self.tree else 404)
+
+    def every_path_is_as_it_is(self) -> None:
+        for path in sorted(self.seen | self.tree.keys()):
+            self.stat(0, path)
 
     @rule(path=paths_, body=bodies)
     def foreign_write(self, path: str, body: bytes) -> None:

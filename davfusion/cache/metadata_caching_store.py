@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from davfusion.cache.entry import ABSENT, DIRECTORY, Moment
@@ -100,9 +100,13 @@ class MetadataCachingStore(StoreWrapper):
     def _walk_recording(self, directory: str, now: float) -> Iterator[tuple[str, Metadata]]:
         self._require_directory(directory, now)
         walk = RecordedWalk(
-            self._listings, self._begin(), lambda below: self._walk_known(below, now)
+            self._listings, self._begin(), lambda below: self._walk_below(below, now)
         )
         yield from walk.through(directory, super().walk_metadata(directory))
+
+    def _walk_below(self, directory: str, now: float) -> Iterator[tuple[str, Metadata]]:
+        with suppress(NoSuchFilesytemObjectError):
+            yield from self._walk_known(directory, now)
 
     def _require_directory(self, path: str, now: float) -> None:
         known = self._listings.find(path, now)

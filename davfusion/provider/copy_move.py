@@ -57,7 +57,7 @@ def move(tree: DavTree, request: DavRequest) -> Response:
         try:
             tree.store.move(transfer.src, transfer.dst)
         except PartialFailureError as error:
-            tree.state.properties.move_tree(transfer.src, transfer.dst, failed=error.failures)
+            tree.state.properties.copy(transfer.src, transfer.dst, failed=error.failures)
             return failed_paths(request, error)
     # RFC 4918 section 7.6: locks stay behind, and there is nothing left for them to lock.
     tree.state.locks.remove_tree(transfer.src)

@@ -74,14 +74,11 @@ class DeadProperties:
         with self._database.transaction() as connection:
             _copy(connection, src, dst, tree=tree, failed=failed)
 
-    def move_tree(self, src: str, dst: str, *, failed: Collection[str] = ()) -> None:
-        """As copy, and what came along has none at its old place any more."""
+    def move_tree(self, src: str, dst: str) -> None:
+        """As copy, and `src` has none any more."""
         with self._database.transaction() as connection:
-            moved = _copy(connection, src, dst, tree=True, failed=failed)
-            connection.executemany(
-                f"DELETE FROM property WHERE {_HERE} AND property = ?",  # noqa: S608
-                [row[:3] for row in moved],
-            )
+            _copy(connection, src, dst, tree=True, failed=())
+            _remove(connection, src)
 
 
 def _place(path: str) -> tuple[str, str]:
@@ -97,8 +94,7 @@ def _remove(connection: sqlite3.Connection, path: str) -> None:
 
 def _copy(
     connection: sqlite3.Connection, src: str, dst: str, *, tree: bool, failed: Collection[str]
-) -> list[tuple[str, str, str, str]]:
-    """Returns the rows that were copied."""
+) -> None:
     where, values = (_TREE, (*_place(src), src, *below(src))) if tree else (_HERE, _place(src))
     rows = connection.execute(
         f"SELECT directory, name, property, value FROM property WHERE {where}",  # noqa: S608
@@ -113,7 +109,6 @@ def _copy(
             for directory, name, prop, value in copied
         ],
     )
-    return copied
 
 
 def _is_among(path: str, tops: Collection[str]) -> bool:

@@ -28,6 +28,7 @@ from davfusion.stores.wrapper import StoreWrapper
 P = ParamSpec("P")
 R = TypeVar("R")
 
+
 class RetryingStore(StoreWrapper):
     """`store`, whose calls are tried again as `policy` says.
 

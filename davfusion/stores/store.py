@@ -245,7 +245,11 @@ class Store:
         transfer.copy_between(self, path_to_src, self, path_to_dest)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
-        """As duplicate, and the source is gone; what failed to move stays at the source."""
+        """As duplicate, and the source is gone.
+
+        If anything failed to be copied, all of the source stays: what had been moved already would
+        be replaced by the rest if the move were made again.
+        """
         is_dir = self.is_dir(path_to_src)
         self.duplicate(path_to_src, path_to_dest)
         self.delete(path_to_src, is_dir)

@@ -6,7 +6,7 @@ the system's own folder is kept in memory, name one on a disk.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Final, NamedTuple, cast
 from uuid import uuid4
@@ -61,10 +61,12 @@ def copy_between(source: Store, src: str, target: Store, dst: str) -> None:
 
 
 def move_between(source: Store, src: str, target: Store, dst: str) -> None:
-    """As copy_between, and then delete from `source` exactly what has been copied."""
+    """As copy_between, and then delete from `source` exactly what has been copied.
+
+    Nothing is deleted unless all copies stand.
+    """
     transfer = _Transfer(source, target)
-    with suppress(PartialFailureError):
-        transfer.run(src, dst)
+    transfer.run(src, dst)
     transfer.delete_copied()
     _raise_failures(transfer.failures)
 

@@ -460,3 +460,13 @@ def test_a_directory_named_again_after_it_was_complete_is_not_believed_complete(
 def test_a_path_of_many_segments(share: MetadataCachingStore) -> None:
     assert not share.exists("/x" * 1200)
     assert not share.exists("/x" * 1200)
+
+
+def test_a_walk_goes_on_where_a_foreign_writer_has_removed_what_we_made(
+    share: MetadataCachingStore, foreign: MemoryStore
+) -> None:
+    put(foreign, "/src/file")
+    share.is_dir("/src")
+    share.duplicate("/src", "/dst")
+    foreign.delete("/dst", is_dir=True)
+    assert {"/src", "/src/file"} <= dict(share.walk_metadata("/")).keys()

@@ -116,27 +116,25 @@ class Guarded(MemoryStore):
 
 
 class HalfMoved(MemoryStore):
-    """A store that moves all but one file."""
+    """A store that fails to copy one file, so the source stays."""
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
-        super().move(path_to_src, path_to_dest)
-        super().create_directory(path_to_src)
-        super().move(path_to_dest + "/kept", path_to_src + "/kept")
-        error = StoreAutorizationError("kept")
-        raise PartialFailureError("one kept", failures={path_to_src + "/kept": error})
+        super().duplicate(path_to_src, path_to_dest)
+        super().delete(path_to_dest + "/bad")
+        error = StoreAutorizationError("bad")
+        raise PartialFailureError("one failed", failures={path_to_src + "/bad": error})
 
 
-def test_properties_stay_with_what_stays() -> None:
+def test_properties_come_along_with_what_was_copied() -> None:
     client = DavClient(HalfMoved())
     client.mkcol("/d")
-    for name in ("/d/kept", "/d/moved"):
+    for name in ("/d/bad", "/d/good"):
         client.put(name, b"1")
         client.proppatch(name, "<X:p>1</X:p>")
-    assert client("MOVE", "/d", headers={"Destination": "/e"}).statuses() == {"/d/kept": 403}
-    has = [bool(client.state.properties.of(p)) for p in ("/d/kept", "/e/kept")]
-    assert has == [True, False]
-    has = [bool(client.state.properties.of(p)) for p in ("/d/moved", "/e/moved")]
-    assert has == [False, True]
+    assert client("MOVE", "/d", headers={"Destination": "/e"}).statuses() == {"/d/bad": 403}
+    paths = ("/d/bad", "/d/good", "/e/bad", "/e/good")
+    have = [bool(client.state.properties.of(path)) for path in paths]
+    assert have == [True, True, False, True]
 
 
 def test_what_could_not_be_done_is_named() -> None:

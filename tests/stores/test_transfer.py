@@ -87,19 +87,16 @@ def test_a_tree_replaces_a_tree(target: Store) -> None:
     assert names(target, "/") == {"dst"}
 
 
-def test_failures_are_gathered_and_stay_at_the_source(target: Store) -> None:
+def test_failures_are_gathered_and_the_source_stays(target: Store) -> None:
     source = Unreadable()
     put_tree(source, "/src", {**TREE, "bad": b"1", "sub/bad": b"2"})
+    before = {path for path, _ in source.walk_metadata("/src")}
     put_tree(target, "/dst", {"bad": b"old", "gone": b""})
     with pytest.raises(PartialFailureError) as caught:
         move_between(source, "/src", target, "/dst")
     assert set(caught.value.failures) == {"/src/bad", "/src/sub/bad"}
     assert contents(target, "/dst") == {**TREE, "bad": b"old", "gone": b""}
-    assert {path for path, _ in source.walk_metadata("/src")} == {
-        "/src/bad",
-        "/src/sub",
-        "/src/sub/bad",
-    }
+    assert {path for path, _ in source.walk_metadata("/src")} == before
 
 
 def test_a_file_stands_until_the_whole_directory_can_replace_it(target: Store) -> None:

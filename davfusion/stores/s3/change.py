@@ -68,10 +68,11 @@ class Change:
     def _copy_tree(self, src: str, dst: str, replaced: str | None, is_move: bool) -> Failures:
         tree = TreeCopy(self._bucket, self._copier, self._keys.folder(src), self._keys.folder(dst))
         tree.run(replaced)
-        if is_move:
+        if is_move and not tree.failures:
+            # Else a repeated move would replace what has moved by what was left.
             tree.delete_copied()
-            if not tree.failures:
-                tree.failures |= self._delete_suffixed(src)
+        if is_move and not tree.failures:
+            tree.failures |= self._delete_suffixed(src)
         return tree.failures
 
     def _delete_suffixed(self, path: str) -> Failures:
