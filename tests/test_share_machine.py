@@ -24,12 +24,13 @@ from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.listings import ListingTable
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.provider.state import State
-from davfusion.stores.memory import MemoryStore, MemoryTree
+from davfusion.stores.memory import MemoryTree
 from davfusion.stores.observed import ObservedStore
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from tests.flaky import Fault, FlakyStore
 from tests.provider.client import DavClient
+from tests.remote import RemoteStore
 
 AGE = 60.0
 NAMES = ("a", "a b", "ü")
@@ -55,7 +56,7 @@ class ShareMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.now = 1_700_000_000.0
-        self.truth = MemoryStore(MemoryTree(clock=self.clock))
+        self.truth = RemoteStore(MemoryTree(clock=self.clock))
         self.flaky = FlakyStore(self.truth)
         self.tree: Tree = {}
         self.seen: set[str] = set()
@@ -90,6 +91,7 @@ class ShareMachine(RuleBasedStateMachine):
         finally:
             for client in self.clients:
                 client.state.close()
+                client.store.close()  # type: ignore[attr-defined]
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def is_folder(self, path: str) -> bool:

@@ -108,6 +108,12 @@ class CachingStore(StoreWrapper):
         read = super().open_read
         return Version(path, etag, size, lambda start, length: read(path, start, length, etag))
 
+    def close(self) -> None:
+        """End reading ahead, and close the blocks' files."""
+        if self._reader:
+            self._reader.close()
+        self._blocks.close()
+
     def store_fileobject(
         self,
         fileobject: SourceStream,

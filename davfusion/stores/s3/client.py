@@ -1,6 +1,7 @@
 """The client of one S3 service: settings, credentials as every AWS tool finds them, connections."""
 
 import base64
+import functools
 import hashlib
 import os
 import threading
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from davfusion.stores.s3.errors import s3_errors
 
 if TYPE_CHECKING:
+    from botocore.loaders import Loader
     from mypy_boto3_s3 import S3Client
 
 CONNECTIONS: Final = 32
@@ -93,9 +96,25 @@ class Connection:
         return self._process
 
 
+@functools.cache
+def _loader() -> "Loader":
+    """The SDK's description of S3, read once; workers have it from the supervisor by the fork."""
+    loader: Loader = botocore.session.get_session().get_component("data_loader")
+    return loader
+
+
+def make_session(settings: ClientSettings) -> boto3.Session:
+    """Profile, region and credentials as every AWS tool finds them."""
+    core = botocore.session.Session()
+    core.register_component("data_loader", _loader())
+    return boto3.Session(
+        botocore_session=core, profile_name=settings.profile, region_name=settings.region
+    )
+
+
 def make_client(settings: ClientSettings) -> "S3Client":
     """A client that never retries by itself: retry.py says when to."""
-    session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+    session = make_session(settings)
 
     def make(config: Config) -> "S3Client":
         return session.client("s3", endpoint_url=settings.endpoint_url, config=config)
@@ -127,7 +146,7 @@ def foreign_host(settings: ClientSettings) -> str:
     Empty also where they name none, which the first request reports.
     """
     try:
-        session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+        session = make_session(settings)
         # Credentials that are given are not looked for, and that search may ask a server.
         client = session.client(
             "s3",
