@@ -95,9 +95,13 @@ class BlockCache:
         """Whether the block is there; does not count as a use."""
         return bool(self._attempt(lambda views: key in views.plain))
 
+    def has_room_for(self, size: int) -> bool:
+        """Whether so many bytes leave most of the cache to what else is used."""
+        return size <= self._size_limit // 4
+
     def put(self, key: str, data: bytes) -> None:
         """Keep a block, at the expense of those that were not used for longest."""
-        if len(data) <= self._size_limit // 4:
+        if self.has_room_for(len(data)):
             check = zlib.crc32(data)
             self._attempt(lambda views: views.marking.set(key, data, tag=check))
 

@@ -134,7 +134,7 @@ class CachingStore(StoreWrapper):
                 modified=modified,
                 content_type=content_type,
             )
-            if self._reader and "etag" in stored:
+            if self._reader and "etag" in stored and self._blocks.has_room_for(stored["bytes"]):
                 content.seek(0)
                 self._reader.keep(self._version(path, stored["etag"], stored["bytes"]), content)
         return stored
