@@ -157,6 +157,7 @@ def print_hash(password: str) -> None:
 
 def run(settings: ServeConfig) -> None:
     """Serve until a signal comes. Raises the errors that main() shows in one line."""
+    import davfusion.app  # noqa: F401, PLC0415 - workers have it by the fork, and start at once
     from davfusion import server, share  # noqa: PLC0415
     from davfusion.access_log import configure_logging  # noqa: PLC0415
     from davfusion.users import Users  # noqa: PLC0415
@@ -167,8 +168,8 @@ def run(settings: ServeConfig) -> None:
     if settings.tls_cert and settings.tls_key:
         tls = server.TlsFiles(settings.tls_cert, settings.tls_key)
         tls.context()
-    listener = server.listen(settings.host, settings.port)
     prepared = share.prepare(settings)
+    listener = server.listen(settings.host, settings.port)  # from here on, clients wait
     make = functools.partial(make_application, settings, prepared.memory)
     spec = server.WorkerSpec(listener, make, tls, settings.log_level)
     announce(settings, listener, prepared.folder.path)
