@@ -72,6 +72,7 @@ class BlockCache:
         self._folder = folder
         self._size_limit = size_limit
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._clock = clock
         self._views: Views | None = None
         self._marked: OrderedDict[str, float] = OrderedDict()
@@ -80,10 +81,11 @@ class BlockCache:
 
     def get(self, key: str) -> bytes | None:
         """The block, None where it is not there or not as it was stored."""
-        marks = self._is_to_be_marked(key)
-        found, check = self._attempt(
-            lambda views: (views.marking if marks else views.plain).get(key, tag=True)
-        ) or (None, None)
+        if self._is_to_be_marked(key):
+            answer = self._write(lambda views: views.marking.get(key, tag=True))
+        else:
+            answer = self._attempt(lambda views: views.plain.get(key, tag=True))
+        found, check = answer or (None, None)
         data = found if isinstance(found, bytes) and zlib.crc32(found) == check else None
         if data is None:
             self.misses += 1
@@ -103,7 +105,7 @@ class BlockCache:
         """Keep a block, at the expense of those that were not used for longest."""
         if self.has_room_for(len(data)):
             check = zlib.crc32(data)
-            self._attempt(lambda views: views.marking.set(key, data, tag=check))
+            self._write(lambda views: views.marking.set(key, data, tag=check))
 
     def claim(self, key: str, seconds: float) -> bool:
         """Whether the caller is to fetch a block, as the only one for that many seconds."""
@@ -114,7 +116,7 @@ class BlockCache:
 
     def release(self, key: str) -> None:
         """End a claim."""
-        self._attempt(lambda views: views.plain.delete(key + "\0claim"))
+        self._write(lambda views: views.plain.delete(key + "\0claim"))
 
     def volume(self) -> int:
         """Bytes on the disk."""
@@ -122,7 +124,7 @@ class BlockCache:
 
     def clear(self) -> None:
         """Drop all blocks."""
-        self._attempt(lambda views: views.plain.clear())
+        self._write(lambda views: views.plain.clear())
 
     def close(self) -> None:
         """Close this process's files."""
@@ -131,6 +133,11 @@ class BlockCache:
                 self._views.plain.close()
                 self._views.marking.close()
             self._views = None
+
+    def _write(self, action: Callable[["Views"], T]) -> T | None:
+        """One thread at a time: SQLite makes the others sleep far longer than a write takes."""
+        with self._writing:
+            return self._attempt(action)
 
     def _attempt(self, action: Callable[["Views"], T]) -> T | None:
         try:
