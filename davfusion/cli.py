@@ -57,7 +57,7 @@ SIZE = Parsed("size", config.parse_size)
 SECONDS = Parsed("seconds", config.parse_seconds)
 USER = Parsed("name:password", _parse_user)
 FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
+FOLDER = click.Path(path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -127,12 +127,17 @@ def settle_host(headers: Headers, line: RequestLine) -> None:
 def body_length(headers: Headers, version: tuple[int, int]) -> int | None:
     """The body's length, None if it comes in chunks; RFC 9112 section 6.3.
 
-    Whatever two servers in a row could read differently is refused. Raises BadRequestError.
+    Whatever two servers in a row could read differently is refused. Of several Content-Lengths
+    that agree, `headers` keeps one. Raises BadRequestError.
     """
     lengths = headers.get(b"Content-Length")
     encoding = headers.get(b"Transfer-Encoding")
     if encoding is None:
-        return 0 if lengths is None else _only_length(lengths.split(b","))
+        if lengths is None:
+            return 0
+        length = _only_length(lengths.split(b","))
+        headers[b"Content-Length"] = b"%d" % length
+        return length
     if lengths is not None:
         raise BadRequestError("both Content-Length and Transfer-Encoding")
     if version < (1, 1):

@@ -47,6 +47,7 @@ def prepare(config: ServeConfig) -> PreparedShare:
     """
     store = _open_target(config)
     folder = _cache_folder(config, store)
+    _check_outside(folder, config.target)
     try:
         folder.claim()
         folder.recover()
@@ -62,6 +63,16 @@ def prepare(config: ServeConfig) -> PreparedShare:
     except StoreAccessError as error:
         raise ShareError(f"{error}; {_cure(config, error)}") from error
     return PreparedShare(folder, _shared_memory() if store.features.one_process else None)
+
+
+def _check_outside(folder: CacheFolder, target: str) -> None:
+    """A cache that is served could be listed and deleted by every client."""
+    served = Path(target.removeprefix("local:")).expanduser().resolve()
+    if folder.path.resolve().is_relative_to(served):
+        raise ShareError(
+            f"the cache folder {folder.path} lies inside of what is served: "
+            "choose another with --cache-dir"
+        )
 
 
 def _shared_memory() -> MemoryTree:

@@ -245,6 +245,8 @@ def test_targets_that_cannot_be_served(folder: Path, tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "missing")
     assert "not a folder" in refusal(folder / "a.txt")
     assert "s3:" in refusal("gopher://host")
+    assert "prefix" in refusal("s3://bucket/a/../b")
+    assert "http://" in refusal("s3://bucket", "--s3-endpoint-url", "host:9000")
 
 
 @live
@@ -292,6 +294,8 @@ def test_a_cache_folder_that_cannot_be_written(folder: Path, tmp_path: Path) -> 
     assert "--cache-dir" in refusal(folder, "--port", 0, "--cache-dir", "/proc/cache")
     (tmp_path / "file").touch()
     assert "--cache-dir" in refusal(folder, "--port", 0, "--cache-dir", tmp_path / "file" / "x")
+    assert "--cache-dir" in refusal(folder, "--cache-dir", tmp_path / "file")
+    assert "--cache-dir" in refusal(folder, "--cache-dir", folder / "cache")
     assert "--cache-id" in refusal(folder, "--port", 0, "--cache-id", "../x")
 
 

@@ -97,6 +97,14 @@ def test_lengths_that_two_servers_could_read_differently(
     assert application.environs == []
 
 
+@pytest.mark.parametrize("lengths", [["5", "5"], ["5, 5"]])
+def test_lengths_that_agree_are_one(
+    client: Client, application: Recorder, lengths: list[str]
+) -> None:
+    assert client.ask(sized(b"hello", *lengths)) == 200
+    assert application.environs[0]["CONTENT_LENGTH"] == "5"
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [

@@ -143,6 +143,8 @@ class DavRequest:
             parts = urlsplit(reference.strip())
         except ValueError as error:
             raise DAVError(400, "Not a URL.") from error
+        if parts.scheme not in ("", "http", "https"):
+            raise DAVError(400, "Not a URL of http or https.")
         if parts.netloc and not self._is_here(parts.netloc):
             raise DAVError(502, "The URL is on another server.")
         if not parts.path.startswith("/"):

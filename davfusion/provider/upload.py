@@ -159,7 +159,7 @@ def _client_mtime(request: DavRequest) -> float | None:
         seconds = float(header)
     except ValueError as error:
         raise DAVError(400, "X-OC-Mtime is not a number of seconds.") from error
-    if not 0 <= seconds < 1 << 40:
+    if not -(1 << 33) < seconds < 1 << 40:
         raise DAVError(400, "X-OC-Mtime is out of range.")
     return seconds
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from davfusion.stores.errors import InvalidPathValueError
+from davfusion.stores.paths import check_path
 from davfusion.stores.store import Store
 
 if TYPE_CHECKING:
@@ -70,6 +72,10 @@ def _open_s3(rest: str, options: Mapping[str, Any]) -> Store:
     bucket, _, prefix = rest.removeprefix("//").partition("/")
     if not bucket:
         raise TargetError("s3: needs a bucket, as in s3://bucket/prefix")
+    try:
+        check_path("/" + prefix.strip("/"))
+    except InvalidPathValueError as error:
+        raise TargetError(f"s3: the prefix is no path: {error}") from error
     return S3Store(bucket, prefix.strip("/"), **options)
 
 

@@ -65,6 +65,7 @@ def test_a_bad_request_path_is_400(path: str) -> None:
         ("http://localhost/%zz", 400),
         ("http://localhost/x/%2e%2e/b", 400),
         ("http://[::1", 400),
+        ("ftp://localhost/b", 400),
         ("http://localhost/dir/#1.txt", 400),
         ("http://localhost/dir?1.txt", 400),
         ("/\u00c3\u00a9", 201),

@@ -17,6 +17,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
+from davfusion.stores.errors import StoreAccessError
 from davfusion.stores.s3.errors import s3_errors
 
 if TYPE_CHECKING:
@@ -117,7 +118,12 @@ def make_client(settings: ClientSettings) -> "S3Client":
     session = make_session(settings)
 
     def make(config: Config) -> "S3Client":
-        return session.client("s3", endpoint_url=settings.endpoint_url, config=config)
+        try:
+            return session.client("s3", endpoint_url=settings.endpoint_url, config=config)
+        except ValueError as error:  # what the SDK raises for an address that is no URL
+            raise StoreAccessError(
+                f"{error}; an endpoint begins with http:// or https://"
+            ) from error
 
     client = make(_config(settings))
     if _wants_path_style(settings, client):
