@@ -6,6 +6,7 @@ Bodies are read from the socket straight into the reader's buffer; no chunk is h
 
 import io
 import re
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -59,9 +60,9 @@ class Body(io.RawIOBase):
         self._left = 0
 
     @property
+    @abstractmethod
     def is_at_end(self) -> bool:
         """Whether all of the body has been taken from the connection."""
-        raise NotImplementedError
 
     @property
     def is_untouched(self) -> bool:

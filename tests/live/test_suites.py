@@ -10,7 +10,7 @@ import pytest
 from tests import servers
 from tests.live.serving import Serving, program
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = pytest.mark.live
 PARTS = {"basic": 16, "copymove": 13, "props": 30, "locks": 41, "http": 4}
 """litmus 0.13's parts and how many tests each has."""
 

@@ -23,6 +23,7 @@ from davfusion.stores.store import (
 )
 from davfusion.stores.wrapper import P, R, StoreWrapper
 from tests.conformance import BINARY, TREE, Source, contents, put, put_tree, read
+from tests.stores.clocks import Time
 
 LOST = "answer lost"
 
@@ -71,21 +72,6 @@ class Breaking(io.BytesIO):
         if not data:
             raise TransientStoreError("connection broke")
         return data
-
-
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.pauses: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds
 
 
 @pytest.fixture

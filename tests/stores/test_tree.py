@@ -37,29 +37,29 @@ def team() -> ObservedStore:
 
 @pytest.fixture
 def tree(photos: ObservedStore, team: ObservedStore) -> TreeStore:
-    return TreeStore({"/photos": photos, "/work/team": team}, clock=lambda: MTIME)
+    return TreeStore({"/photos": photos, "/office/team": team}, clock=lambda: MTIME)
 
 
 def test_directories_above_the_shares(tree: TreeStore, photos: ObservedStore) -> None:
-    assert names(tree, "/") == {"photos", "work"}
-    assert names(tree, "/work") == {"team"}
-    for path in ("/", "/photos", "/work", "/work/team"):
+    assert names(tree, "/") == {"photos", "office"}
+    assert names(tree, "/office") == {"team"}
+    for path in ("/", "/photos", "/office", "/office/team"):
         assert tree.get_metadata(path) == {"modified": MTIME, "bytes": 0, "is_dir": True}
     assert not photos.calls
     put(tree, "/photos/2024/a.jpg")
-    put(tree, "/work/team/plan")
+    put(tree, "/office/team/plan")
     assert {path for path, _ in tree.walk_metadata("/")} == {
         "/photos",
         "/photos/2024",
         "/photos/2024/a.jpg",
-        "/work",
-        "/work/team",
-        "/work/team/plan",
+        "/office",
+        "/office/team",
+        "/office/team/plan",
     }
     assert tree.get_directory_listing("/photos") == ["/photos/2024"]
 
 
-@pytest.mark.parametrize("path", ["/photos", "/work", "/work/team", "/", "/new", "/work/new"])
+@pytest.mark.parametrize("path", ["/photos", "/office", "/office/team", "/", "/new", "/office/new"])
 def test_what_holds_the_shares_cannot_be_changed(tree: TreeStore, path: str) -> None:
     put_tree(tree, "/photos/src")
     before = contents(tree, "/")
@@ -75,14 +75,14 @@ def test_what_holds_the_shares_cannot_be_changed(tree: TreeStore, path: str) -> 
         with pytest.raises(StoreAutorizationError):
             tree.create_directory(path)
         with pytest.raises(NoSuchFilesytemObjectError):
-            tree.move(path, "/work/team/moved")
+            tree.move(path, "/office/team/moved")
     else:
         with pytest.raises(StoreAutorizationError):
             tree.delete(path, is_dir=True)
         with pytest.raises(AlreadyExistsError):
             tree.create_directory(path)
         with pytest.raises(StoreAutorizationError):
-            tree.move(path, "/work/team/moved")
+            tree.move(path, "/office/team/moved")
     assert contents(tree, "/") == before
 
 
@@ -103,30 +103,30 @@ def test_copy_between_shares(tree: TreeStore) -> None:
     tree.store_fileobject(
         io.BytesIO(b"dated"), "/photos/src/dated", modified=MTIME, content_type="image/png"
     )
-    tree.duplicate("/photos/src", "/work/team/dst")
-    assert contents(tree, "/work/team/dst") == {**TREE, "dated": b"dated"}
+    tree.duplicate("/photos/src", "/office/team/dst")
+    assert contents(tree, "/office/team/dst") == {**TREE, "dated": b"dated"}
     assert contents(tree, "/photos/src") == {**TREE, "dated": b"dated"}
-    copied = tree.get_metadata("/work/team/dst/dated")
+    copied = tree.get_metadata("/office/team/dst/dated")
     assert (copied["modified"], copied["content_type"]) == (MTIME, "image/png")
 
 
 def test_move_between_shares(tree: TreeStore) -> None:
     put_tree(tree, "/photos/src")
-    put(tree, "/work/team/dst", b"replaced")
-    tree.move("/photos/src", "/work/team/dst")
-    assert contents(tree, "/work/team/dst") == TREE
+    put(tree, "/office/team/dst", b"replaced")
+    tree.move("/photos/src", "/office/team/dst")
+    assert contents(tree, "/office/team/dst") == TREE
     assert names(tree, "/photos") == set()
-    tree.move("/work/team/dst/top", "/photos/top")
+    tree.move("/office/team/dst/top", "/photos/top")
     assert tree.get_file("/photos/top") == TREE["top"]
-    assert not tree.exists("/work/team/dst/top")
+    assert not tree.exists("/office/team/dst/top")
 
 
 def test_a_whole_share_and_what_is_above_can_be_copied(tree: TreeStore) -> None:
     put_tree(tree, "/photos/src")
-    tree.duplicate("/photos", "/work/team/backup")
-    assert contents(tree, "/work/team/backup/src") == TREE
-    tree.duplicate("/work", "/photos/work")
-    assert contents(tree, "/photos/work/team/backup/src") == TREE
+    tree.duplicate("/photos", "/office/team/backup")
+    assert contents(tree, "/office/team/backup/src") == TREE
+    tree.duplicate("/office", "/photos/office")
+    assert contents(tree, "/photos/office/team/backup/src") == TREE
 
 
 def test_failures_carry_the_paths_of_the_tree(team: ObservedStore) -> None:
