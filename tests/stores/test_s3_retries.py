@@ -67,7 +67,7 @@ def require_used(s3_proxy: Any) -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 @pytest.mark.parametrize(
     ("match", "times"),
-    [("PUT .*/dst/", 8), ("POST .*delete", 2), ("GET .*list", 2), ("DELETE", 2)],
+    [("PUT .*/dst/", 5), ("POST .*delete", 2), ("GET .*list", 2), ("DELETE", 2)],
 )
 def test_a_moved_tree(
     store: RetryingStore, s3_proxy: Any, match: str, times: int, fault: dict[str, Any]
