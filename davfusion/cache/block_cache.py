@@ -122,10 +122,6 @@ class BlockCache:
         """Bytes on the disk."""
         return self._attempt(lambda views: int(views.plain.volume())) or 0
 
-    def clear(self) -> None:
-        """Drop all blocks."""
-        self._write(lambda views: views.plain.clear())
-
     def close(self) -> None:
         """Close this process's files."""
         with self._lock:

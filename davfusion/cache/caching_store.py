@@ -63,7 +63,6 @@ class CachingStore(StoreWrapper):
         self._blocks = BlockCache(self._folder.path / "blocks", blocks_limit)
         self._reader = BlockReader(self._blocks) if keeps_content else None
         self._age = cache_expiration_time
-        self.cache_size_in_mb = cache_size_in_mb
 
     def get_cache_expiration_time(self) -> float:
         """Seconds until an entry is expired."""
@@ -74,10 +73,6 @@ class CachingStore(StoreWrapper):
         paths.check_path(path)
         store = self._store
         return not isinstance(store, MetadataCachingStore) or store.is_cached_version_invalid(path)
-
-    def recover(self) -> None:
-        """As CacheFolder.recover: only for the owner of the folder, before its workers start."""
-        self._folder.recover()
 
     def open_read(
         self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None

@@ -46,7 +46,6 @@ __all__ = [
     "StoreAutorizationError",
     "StoreSpaceLimitError",
     "TransientStoreError",
-    "require_absent_or_file",
     "seekable",
 ]
 
@@ -332,17 +331,6 @@ def seekable(fileobject: SourceStream) -> BinaryIO | None:
     """`fileobject` as a file that can be rewound, or None if it cannot."""
     can_seek = getattr(fileobject, "seekable", None)
     return cast("BinaryIO", fileobject) if can_seek is not None and can_seek() else None
-
-
-def require_absent_or_file(store: Store, path: str) -> Metadata | None:
-    """Metadata of the file at `path`, None for nothing; AlreadyExistsError for a directory."""
-    try:
-        metadata = store.get_metadata(path)
-    except NoSuchFilesytemObjectError:
-        return None
-    if metadata["is_dir"]:
-        raise AlreadyExistsError(f"{path} is a directory")
-    return metadata
 
 
 COPY_BUFFER: Final = 256 * 1024

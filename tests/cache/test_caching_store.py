@@ -169,7 +169,7 @@ def test_what_a_killed_process_was_receiving_is_swept_by_recover(tmp_path: Path)
     cached = share(tmp_path, store)
     assert [Path(path).parent.name for path in spooled(tmp_path)] == ["tmp"]
     assert cached.get_directory_metadata("/") == {}
-    cached.recover()
+    CacheFolder(tmp_path, "id").recover()
     assert spooled(tmp_path) == []
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +68,18 @@ def is_open(port: int) -> bool:
 
 @contextmanager
 def serving(
-    target: str, folder: Path, *options: str, env: Mapping[str, str] | None = None
+    target: str,
+    folder: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "davfusion"),
 ) -> Iterator[Serving]:
     """Serve `target` with two workers until the block ends; log and cache lie in `folder`.
 
     It must then end by itself, with exit code 0 and no traceback in its log.
     """
     port, log, cache = free_port(), folder / "log", folder / "cache"
-    command = [sys.executable, "-m", "davfusion", "serve", target, "--port", str(port)]
+    command = [sys.executable, *program, "serve", target, "--port", str(port)]
     command += ["--workers", "2", "--cache-dir", str(cache), *options]
     with log.open("ab") as out:
         process = subprocess.Popen(
