@@ -64,7 +64,7 @@ def parse_query(body: bytes) -> Query:
 
 
 def propfind(tree: DavTree, request: DavRequest) -> Response:
-    """Answer a PROPFIND: one stat or one listing, whatever the number of members."""
+    """Answer a PROPFIND: one stat, and one listing or walk, whatever the number of members."""
     depth = request.depth("infinity", "0", "1", "infinity")
     query = parse_query(request.body())
     metadata = tree.metadata(request.path)
