@@ -46,6 +46,7 @@ __all__ = [
     "StoreAutorizationError",
     "StoreSpaceLimitError",
     "TransientStoreError",
+    "Upload",
     "seekable",
 ]
 
@@ -92,6 +93,20 @@ class InterruptEvent(Protocol):
     """threading.Event, multiprocessing.Event or their like."""
 
     def is_set(self) -> bool: ...
+
+
+class Upload(InterruptEvent, Protocol):
+    """One upload as its caller keeps it, across tries and crashes; set: it is to be broken off."""
+
+    @property
+    def token(self) -> str | None:
+        """What an earlier try said by `begun`; None: nothing to go on from."""
+
+    def begun(self, token: str | None) -> None:
+        """Keep what a later try needs to go on; returns when it is kept. None: nothing is left."""
+
+    def sent(self, size: int) -> None:
+        """So many bytes of the content are with the service by now, or are again not (negative)."""
 
 
 class ReadableStream(Protocol):
@@ -203,6 +218,39 @@ class Store:
         target = paths.join(dest_dir, remote_file_name or source.name)
         with source.open("rb") as fileobject:
             return self.store_fileobject(fileobject, target, interrupt_event)
+
+    def store_resumable(
+        self,
+        fileobject: BinaryIO,
+        path: str,
+        upload: Upload,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        """As store_fileobject, for a file that can seek; goes on where an earlier try ended.
+
+        After a TransientStoreError or a crash, what has been sent stays with the service where it
+        can keep it, for a call with the same `fileobject`, `path` and `upload`; abandon_upload
+        removes it if there will be none.
+        """
+        return self.store_fileobject(
+            fileobject,
+            path,
+            upload,
+            if_etag=if_etag,
+            modified=modified,
+            content_type=content_type,
+        )
+
+    def abandon_upload(self, path: str, token: str | None, since: float) -> None:
+        """Remove what an unfinished store_resumable of `path` has left with the service.
+
+        `token` is its Upload's; None: whatever was begun for that very path at `since` (UTC
+        seconds) or later. Nothing left is no error.
+        """
+        paths.check_path(path)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         """Remove a file, or with `is_dir` a directory and all below it; missing is no error.

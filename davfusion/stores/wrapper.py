@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import BinaryIO, ParamSpec, TypeVar
 
 from davfusion.stores import paths
 from davfusion.stores.store import (
@@ -12,6 +12,7 @@ from davfusion.stores.store import (
     ReadableStream,
     SourceStream,
     Store,
+    Upload,
 )
 
 P = ParamSpec("P")
@@ -75,6 +76,29 @@ class StoreWrapper(Store):
             modified=modified,
             content_type=content_type,
         )
+
+    def store_resumable(
+        self,
+        fileobject: BinaryIO,
+        path: str,
+        upload: Upload,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        return self._call(
+            self._store.store_resumable,
+            fileobject,
+            paths.check_path(path),
+            upload,
+            if_etag=if_etag,
+            modified=modified,
+            content_type=content_type,
+        )
+
+    def abandon_upload(self, path: str, token: str | None, since: float) -> None:
+        self._call(self._store.abandon_upload, paths.check_path(path), token, since)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         self._call(self._store.delete, paths.check_path(path), is_dir)
