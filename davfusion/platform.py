@@ -52,6 +52,10 @@ if sys.platform == "win32":
         """Bind next to connections of an earlier server, never to a port that is in use."""
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
 
+    def is_running(process: int) -> bool:  # noqa: ARG001
+        """Whether there is a process of this number; True where the system does not tell."""
+        return True
+
     def is_reserved_name(name: str) -> bool:
         """Whether the system cannot store a file of this name as it is."""
         return (
@@ -89,6 +93,16 @@ else:
     def take_address(listener: socket.socket) -> None:
         """Bind next to connections of an earlier server, never to a port that is in use."""
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+    def is_running(process: int) -> bool:
+        """Whether there is a process of this number; True where the system does not tell."""
+        try:
+            os.kill(process, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:
+            return True
+        return True
 
     def is_reserved_name(name: str) -> bool:  # noqa: ARG001
         """Whether the system cannot store a file of this name as it is."""

@@ -20,6 +20,7 @@ from davfusion.stores.store import (
     Store,
 )
 from tests.conformance_trees import TreeConformance
+from tests.conformance_uploads import UploadConformance
 from tests.conformance_versions import VersionConformance
 from tests.samples import (
     BAD_PATHS,
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 
-class StoreConformance(TreeConformance, VersionConformance):
+class StoreConformance(TreeConformance, VersionConformance, UploadConformance):
     """Every test of this class holds for every store."""
 
     @pytest.fixture

@@ -2,11 +2,10 @@
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, cast
 
 from davfusion.stores import paths
 from davfusion.stores.store import (
-    InterruptEvent,
     Metadata,
     ReadableStream,
     SourceStream,
@@ -28,6 +27,8 @@ class FlakyStore(StoreWrapper):
 
     def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         fault = self._next_fault()
+        if fault == "half-way" and method.__name__ in ("store_fileobject", "store_resumable"):
+            cast("SourceStream", args[0]).read(3)
         if fault in ("before", "half-way"):
             raise self._failure(fault)
         result = method(*args, **kwargs)
@@ -54,27 +55,6 @@ class FlakyStore(StoreWrapper):
         fault = self._next_fault()
         with self._store.open_read(path, offset, length, etag) as stream:
             return _Breaking(stream.read(3), self._failure(fault))
-
-    def store_fileobject(
-        self,
-        fileobject: SourceStream,
-        path: str,
-        interrupt_event: InterruptEvent | None = None,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
-    ) -> Metadata:
-        if self.faults[:1] == ["half-way"]:
-            fileobject.read(3)
-        return super().store_fileobject(
-            fileobject,
-            path,
-            interrupt_event,
-            if_etag=if_etag,
-            modified=modified,
-            content_type=content_type,
-        )
 
     def _next_fault(self) -> Fault:
         return self.faults.pop(0) if self.faults else None

@@ -50,7 +50,7 @@ def record_listing(
     if not overtaken(db, directory, fetch) and read_listing(db, directory)[1] <= fetch.change:
         _replace_listing(db, directory, known, entries)
         write_listing(db, directory, _listing_expires(known, listed, fetch), fetch.change)
-    return _shown(entries, listed)
+    return _shown(entries, listed, fetch)
 
 
 def _replace_listing(
@@ -85,25 +85,27 @@ def _listing_expires(
     return min([fetch.expires, *corrected])
 
 
-def _shown(entries: Mapping[str, Entry], listed: Mapping[str, Metadata]) -> dict[str, Metadata]:
+def _shown(
+    entries: Mapping[str, Entry], listed: Mapping[str, Metadata], fetch: Moment
+) -> dict[str, Metadata]:
     """The children to answer with: of a path that we do not know, what the store listed."""
     known = {
         name: entry.metadata
         for name, entry in entries.items()
-        if entry.kind != ABSENT and not _is_unknown(entry)
+        if entry.kind != ABSENT and not _is_unknown(entry, fetch)
     }
     return known | {
-        name: metadata for name, metadata in listed.items() if _is_unknown(entries[name])
+        name: metadata for name, metadata in listed.items() if _is_unknown(entries[name], fetch)
     }
 
 
 def best_known(known: Entry | None, listed: Metadata, fetch: Moment) -> Metadata | None:
     """What to answer with for a path that a listing has; None: it is known to be gone."""
     entry = from_listing(known, listed, fetch)
-    if _is_unknown(entry):
+    if _is_unknown(entry, fetch):
         return listed
     return None if entry.kind == ABSENT else entry.metadata
 
 
-def _is_unknown(entry: Entry) -> bool:
-    return entry.expires == 0 and entry.changed is None
+def _is_unknown(entry: Entry, fetch: Moment) -> bool:
+    return entry.expires <= fetch.at and entry.changed is None

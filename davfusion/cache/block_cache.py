@@ -3,163 +3,177 @@
 It holds no content that the store does not have, so any failure of it is a miss.
 """
 
-import logging
 import os
-import sqlite3
 import threading
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-import diskcache
-
-logger = logging.getLogger(__name__)
+from davfusion.cache.block_check import Checked, check_blocks
+from davfusion.cache.block_folder import CLAIM, BlockFolder, Views, checksum
+from davfusion.platform import is_running
 
 T = TypeVar("T")
-_RAW, _BINARY = 1, 2
-"""diskcache's ways to store a value."""
-_CULL: Final = 16
-"""Blocks that a write evicts at most; enough for the pieces that make room for a segment."""
+_AT_ONCE: Final = 8 * 1024 * 1024
+"""Bytes that are evicted at most before others get their turn."""
 _MARK_SECONDS: Final = 60.0
 _MARKS: Final = 10_000
-_FAILURES: Final = (OSError, sqlite3.Error, diskcache.Timeout)
-
-
-class PlainDisk(diskcache.Disk):  # type: ignore[misc]
-    """Keeps bytes and numbers as they are.
-
-    It refuses what diskcache would pickle: unpickling a file that others wrote runs their code.
-    And it writes a block in one go, where diskcache writes it line by line.
-    """
-
-    def store(self, value: Any, read: bool, key: Any = None) -> tuple[int, int, str | None, Any]:
-        if not isinstance(value, bytes | int) or read:
-            raise TypeError(f"neither bytes nor a number: {type(value)}")
-        if isinstance(value, bytes) and len(value) >= self.min_file_size:
-            filename, path = self.filename(key, value)
-            self._write(path, (value,), "xb")
-            return len(value), _BINARY, filename, None
-        stored: tuple[int, int, str | None, Any] = super().store(value, read, key)
-        return stored
-
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        if mode not in (_RAW, _BINARY):
-            raise OSError(f"a block of mode {mode} is none of ours")
-        return super().fetch(mode, filename, value, read)
-
-
-@dataclass(frozen=True)
-class Views:
-    """Two ways to one folder: to note a use is a write, and costs many times what a read does."""
-
-    plain: diskcache.Cache
-    marking: diskcache.Cache
+_COUNT_SECONDS: Final = 5.0
 
 
 class BlockCache:
     """Blocks by (file version, name), each with a checksum; shared by all workers of a folder.
 
-    `size_limit` is in bytes, of the blocks and their index together.
+    `size_limit` is in bytes, of the blocks, their index and what is spooled together; `spooled`
+    tells the last of these. Writers of the spool call make_room(). Beyond it go 1 MiB for the
+    names of blocks, and the one block that each process is writing.
     """
 
     def __init__(
-        self, folder: Path, size_limit: int, clock: Callable[[], float] = time.monotonic
+        self,
+        folder: Path,
+        size_limit: int,
+        clock: Callable[[], float] = time.monotonic,
+        spooled: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._folder = folder
+        self._folder = BlockFolder(folder, clock)
         self._size_limit = size_limit
+        self._clock = clock
+        self._spooled = spooled
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._clock = clock
-        self._views: Views | None = None
         self._marked: OrderedDict[str, float] = OrderedDict()
-        self.hits = 0
-        self.misses = 0
+        self._uncounted = {"hits": 0, "misses": 0}
+        self._counted = clock()
 
     def get(self, key: str) -> bytes | None:
         """The block, None where it is not there or not as it was stored."""
+        found: tuple[bytes | None] | None = None
         if self._is_to_be_marked(key):
-            answer = self._write(lambda views: views.marking.get(key, tag=True))
-        else:
-            answer = self._attempt(lambda views: views.plain.get(key, tag=True))
-        found, check = answer or (None, None)
-        data = found if isinstance(found, bytes) and zlib.crc32(found) == check else None
-        if data is None:
-            self.misses += 1
-        else:
-            self.hits += 1
+            found = self._write(lambda views: (views.read(key, mark=True),))
+        if found is None:  # also where noting the use fails, for want of space or time
+            found = self._folder.run(lambda views: (views.read(key),))
+        data = found[0] if found else None
+        self._count("misses" if data is None else "hits")
         return data
 
     def has(self, key: str) -> bool:
         """Whether the block is there; does not count as a use."""
-        return bool(self._attempt(lambda views: key in views.plain))
+        return bool(self._folder.run(lambda views: key in views.plain))
 
     def has_room_for(self, size: int) -> bool:
         """Whether so many bytes leave most of the cache to what else is used."""
         return size <= self._size_limit // 4
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep a block, at the expense of those that were not used for longest."""
+        """Keep a block, at the expense of those that were not used for longest.
+
+        It is not kept where the limit leaves no room for it.
+        """
+        check, goal = checksum(key, data), self._share() - len(data)
+
+        def keep(views: Views) -> None:
+            if views.volume() > goal:
+                views.evict(goal, _AT_ONCE)
+            if views.volume() <= goal:
+                views.write(key, data, check)
+
         if self.has_room_for(len(data)):
-            check = zlib.crc32(data)
-            self._write(lambda views: views.marking.set(key, data, tag=check))
+            self._write(keep)
+
+    def make_room(self, size: int) -> int:
+        """Evict blocks until the limit leaves `size` bytes; returns the bytes that it leaves then.
+
+        That is less than `size`, and may be less than 0, where the spool fills the cache; then
+        the blocks within the limit stay.
+        """
+        while True:
+            share = self._share()
+            goal = share - size if size <= share else share
+            volume = self.volume()
+            if volume <= goal or not self._write(
+                partial(Views.evict, limit=goal, at_once=_AT_ONCE)
+            ):
+                return share - volume
 
     def claim(self, key: str, seconds: float) -> bool:
-        """Whether the caller is to fetch a block, as the only one for that many seconds."""
-        claimed = self._attempt(
-            lambda views: views.plain.add(key + "\0claim", os.getpid(), seconds)
-        )
-        return claimed is not False
+        """Whether the caller is to fetch a block, as the only one for that many seconds.
+
+        The claim of a process that was killed counts no longer.
+        """
+
+        def add(views: Views) -> bool:
+            if views.plain.add(key + CLAIM, os.getpid(), seconds):
+                return True
+            owner = views.plain.get(key + CLAIM)
+            if not isinstance(owner, int) or is_running(owner):
+                return False
+            views.plain.delete(key + CLAIM)
+            return bool(views.plain.add(key + CLAIM, os.getpid(), seconds))
+
+        return self._folder.run(add) is not False
 
     def release(self, key: str) -> None:
         """End a claim."""
-        self._write(lambda views: views.plain.delete(key + "\0claim"))
+        self._write(lambda views: views.plain.delete(key + CLAIM))
 
     def volume(self) -> int:
-        """Bytes on the disk."""
-        return self._attempt(lambda views: int(views.plain.volume())) or 0
+        """Bytes on the disk, without the spool's."""
+        return self._folder.run(Views.volume) or 0
+
+    def clear(self) -> None:
+        """Remove all blocks; who reads them meanwhile misses them."""
+        self._folder.run(lambda _: None)
+        self._folder.throw_away()
+
+    def check(self, *, repair: bool = False) -> Checked:
+        """Read every block and look for files of none; `repair` removes what is no good."""
+        return check_blocks(self._folder, repair=repair)
+
+    def statistics(self) -> tuple[int, int]:
+        """Hits and misses of all processes since the folder is there.
+
+        Those of the last seconds of other processes are missing.
+        """
+        self._add_counts()
+        return self._folder.run(_statistics) or (0, 0)
 
     def close(self) -> None:
         """Close this process's files."""
-        with self._lock:
-            if self._views is not None:
-                self._views.plain.close()
-                self._views.marking.close()
-            self._views = None
+        self._add_counts()
+        self._folder.close()
 
-    def _write(self, action: Callable[["Views"], T]) -> T | None:
+    def _write(self, action: Callable[[Views], T]) -> T | None:
         """One thread at a time: SQLite makes the others sleep far longer than a write takes."""
         with self._writing:
-            return self._attempt(action)
+            return self._folder.run(action)
 
-    def _attempt(self, action: Callable[["Views"], T]) -> T | None:
-        try:
-            return action(self._open())
-        except _FAILURES as error:
-            logger.warning("the block cache %s failed: %s", self._folder, error)
-            return None
+    def _share(self) -> int:
+        """Bytes that the spool leaves to blocks; below 0 where it is over the limit by itself."""
+        return self._size_limit - self._spooled()
 
-    def _open(self) -> "Views":
+    def _count(self, name: str) -> None:
         with self._lock:
-            if self._views is None:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                plain, marking = self._connect("none"), self._connect("least-recently-used")
-                self._views = Views(plain, marking)
-            return self._views
+            self._uncounted[name] += 1
+            is_due = self._clock() - self._counted >= _COUNT_SECONDS
+        if is_due:
+            self._add_counts()
 
-    def _connect(self, eviction_policy: str) -> diskcache.Cache:
-        return diskcache.Cache(
-            str(self._folder),
-            timeout=5,
-            disk=PlainDisk,
-            size_limit=self._size_limit,
-            eviction_policy=eviction_policy,
-            cull_limit=_CULL,
-            sqlite_synchronous=0,
-        )
+    def _add_counts(self) -> None:
+        with self._lock:
+            counts, self._uncounted = self._uncounted, dict.fromkeys(self._uncounted, 0)
+            self._counted = self._clock()
+
+        def add(views: Views) -> None:
+            with views.plain.transact():
+                for name, count in counts.items():
+                    views.plain.reset(name, views.plain.reset(name) + count)
+
+        if any(counts.values()):
+            self._write(add)
 
     def _is_to_be_marked(self, key: str) -> bool:
         """Whether the last use that was noted is long enough ago."""
@@ -172,3 +186,7 @@ class BlockCache:
             if len(self._marked) > _MARKS:
                 self._marked.popitem(last=False)
         return True
+
+
+def _statistics(views: Views) -> tuple[int, int]:
+    return int(views.plain.reset("hits")), int(views.plain.reset("misses"))

@@ -62,11 +62,15 @@ class BlockReader:
     def read(self, version: Version, start: int, end: int) -> Generator[bytes, None, None]:
         """Bytes `start` to `end`, in order; `end` is at most the file's size."""
         window = self._window(version, start, end)
+        goes_on = window > 0 or end == version.size
+        # What was picked out is no reason to fetch more than was asked for.
+        limit = version.size if goes_on else segment_at(end, version.size).start
         ahead = start
         for segment, first, last in cut(start, end, version.size):
-            ahead = self._fetch_ahead(version, max(ahead, segment.end), window * SEGMENT + last)
+            stop = min(limit, window * SEGMENT + last)
+            ahead = self._fetch_ahead(version, max(ahead, segment.end), stop)
             yield from self._part(version, segment, first, last)
-            window = min(MAX_WINDOW, 2 * window)
+            window = min(MAX_WINDOW, max(1, 2 * window))
 
     def keep(self, version: Version, source: ReadableStream) -> None:
         """Keep a whole file that was just stored, read from its copy on the local disk."""
@@ -95,7 +99,9 @@ class BlockReader:
     def _fetch_ahead(self, version: Version, offset: int, stop: int) -> int:
         """Start to fetch the missing segments from `offset` on; returns where they end."""
         run: list[Block] = []
-        while offset < min(stop, version.size):
+        if offset < stop and self._cache.make_room(SEGMENT) < SEGMENT:
+            return offset  # nothing could be kept until it is read
+        while offset < stop:
             segment = segment_at(offset, version.size)
             if self._reserve(version.key(segment)):
                 run.append(segment)

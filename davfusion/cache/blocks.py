@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-PIECE: Final = 64 * 1024
-SEGMENT: Final = 16 * PIECE
+PIECE: Final = 32 * 1024
+"""A read of 64 KiB or more touches pieces of less than twice its size."""
+SEGMENT: Final = 32 * PIECE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment, entry_of
 from davfusion.cache.rows import (
     BELOW,
     changed_since,
+    doubt_listings,
     drop_below,
     find,
     read_entry,
+    remembered,
     subtree,
     write_entry,
     write_listing,
@@ -26,7 +28,7 @@ def stored(
 ) -> bool:
     """Whether it could be recorded: no other change of ours overlapped it."""
     if changed_since(db, path, made):
-        forget(db, path, made.at, number)
+        _leave_open(db, path, made.at, number)
         return False
     drop_below(db, path)
     entry = entry_of(metadata, made.expires, number)
@@ -48,7 +50,7 @@ def removed(db: sqlite3.Connection, path: str, kind: str, made: Moment, number: 
     """
     known = find(db, path, made.at)
     if known is None or known.kind != kind or changed_since(db, path, made):
-        forget(db, path, made.at, number)
+        _leave_open(db, path, made.at, number)
     else:
         _vacate(db, path, made, known.expires, number)
 
@@ -62,27 +64,37 @@ def _vacate(db: sqlite3.Connection, path: str, made: Moment, expires: float, num
 def copied(db: sqlite3.Connection, src: str, dst: str, made: Moment, number: int) -> None:
     source = find(db, src, made.at)
     concurrent = changed_since(db, src, made) or changed_since(db, dst, made)
-    forget(db, dst, made.at, number)
     if not concurrent and source is not None and source.kind != ABSENT:
+        forget(db, dst, made.at, number)
         arrived = source._replace(etag=None)
         write_entry(db, dst, _unconfirmed(arrived, made.at, number))
+    else:
+        _leave_open(db, dst, made.at, number)
     _need_parents(db, dst, made.at, number)
 
 
 def moved(db: sqlite3.Connection, src: str, dst: str, made: Moment, number: int) -> None:
     overlap = src == dst or paths.is_below(src, dst) or paths.is_below(dst, src)
     if overlap or changed_since(db, src, made) or changed_since(db, dst, made):
-        forget(db, src, made.at, number)
-        forget(db, dst, made.at, number)
+        _leave_open(db, src, made.at, number)
+        _leave_open(db, dst, made.at, number)
         return
     source, fresh = read_entry(db, src), find(db, src, made.at)
-    forget(db, dst, made.at, number)
     if source is not None and source.kind != ABSENT:
+        forget(db, dst, made.at, number)
         arrived_at = made.at if fresh == source else None
         write_entry(db, dst, _unconfirmed(source, arrived_at, number))
+    else:
+        _leave_open(db, dst, made.at, number)
     _rekey_below(db, src, dst, number)
     _need_parents(db, dst, made.at, number)
     _vacate(db, src, made, made.expires, number)
+
+
+def _leave_open(db: sqlite3.Connection, path: str, now: float, number: int) -> None:
+    """Forget `path`, which we have changed; so what was listed above it is no more, too."""
+    forget(db, path, now, number)
+    doubt_listings(db, path)
 
 
 def forget(db: sqlite3.Connection, path: str, now: float, number: int) -> None:
@@ -99,13 +111,15 @@ def expire(db: sqlite3.Connection, path: str, now: float, number: int) -> None:
         known = find(db, step, now)
         if step != path and (known is None or known.kind == DIRECTORY):
             return
-        entry = read_entry(db, step) or Entry(ABSENT)
-        write_entry(db, step, entry._replace(expires=min(entry.expires, now), as_of=number))
+        entry = read_entry(db, step) or remembered(db, step) or Entry(ABSENT)
+        ended = min(abs(entry.expires), now)
+        write_entry(db, step, entry._replace(expires=-ended, as_of=number))
 
 
 def _unconfirmed(entry: Entry, changed: float | None, number: int) -> Entry:
-    """An entry that we know to be there; its metadata is the store's to say."""
-    return entry._replace(expires=0.0, as_of=number, own=number, changed=changed, listed=None)
+    """An entry that we know to be there since `changed`; its metadata is the store's to say."""
+    expires = changed if changed is not None and entry.kind == DIRECTORY else 0.0
+    return entry._replace(expires=expires, as_of=number, own=number, changed=changed, listed=None)
 
 
 def _rekey_below(db: sqlite3.Connection, src: str, dst: str, number: int) -> None:
@@ -127,9 +141,11 @@ def _need_parents(
     for directory in paths.ancestors(path):
         if directory == paths.ROOT:
             return
-        known = read_entry(db, directory) or Entry(ABSENT)
-        entry = known
-        if known.kind != DIRECTORY or known.expires <= now:
-            entry = Entry(DIRECTORY, modified=now) if certain else known._replace(expires=0.0)
-        changed = now if certain else known.changed
-        write_entry(db, directory, entry._replace(as_of=number, own=known.own, changed=changed))
+        known = entry = read_entry(db, directory) or Entry(ABSENT)
+        is_known = known.kind == DIRECTORY and known.expires != 0
+        if certain:
+            made = Entry(DIRECTORY, modified=now, expires=now)
+            entry = (known if is_known else made)._replace(changed=now)
+        elif not is_known:
+            entry = known._replace(expires=0.0, changed=None)
+        write_entry(db, directory, entry._replace(as_of=number, own=known.own))

@@ -65,7 +65,7 @@ class DisposableDatabase:
         raise sqlite3.OperationalError("replaced by another process")
 
     def _open(self) -> None:
-        with self._exclusive():
+        with exclusive(self._path):
             self._database.close()
             self._database.rows("SELECT 1")
             self._opened = self._identity()
@@ -86,7 +86,7 @@ class DisposableDatabase:
         path = self._path
         if path is not None:
             try:
-                with self._exclusive():
+                with exclusive(self._path):
                     if self._process != os.getpid() or self._identity() == self._opened:
                         _sidecar(path, "-wal").unlink(missing_ok=True)
                         _sidecar(path, "-shm").unlink(missing_ok=True)
@@ -95,15 +95,16 @@ class DisposableDatabase:
                 _log.warning("cache database %s cannot be set aside: %s", path, failure)
         self._process = 0
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """No other process opens or sets aside the file meanwhile."""
-        if self._path is None:
-            yield
-            return
-        with _sidecar(self._path, ".lock").open("ab") as lock:
-            wait_for_lock(lock)
-            yield
+
+@contextmanager
+def exclusive(path: Path | None) -> Iterator[None]:
+    """No other process opens or sets aside what is at `path` meanwhile; its folder must exist."""
+    if path is None:
+        yield
+        return
+    with _sidecar(path, ".lock").open("ab") as lock:
+        wait_for_lock(lock)
+        yield
 
 
 def _sidecar(path: Path, suffix: str) -> Path:

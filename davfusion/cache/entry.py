@@ -44,7 +44,11 @@ class Entry(NamedTuple):
     etag: str | None = None
     content_type: str | None = None
     expires: float = 0.0
-    """An expired entry answers nothing, but what it knows of its ETag still holds."""
+    """An expired entry answers only where the store cannot, but its ETag still holds.
+
+    0: a change of ours has left it open, so it answers nothing. Negative: not even where the store
+    cannot, for a fresh answer was asked for at that time.
+    """
     as_of: int = 0
     own: int = 0
     """The number of our last change of this path; 0: none known."""
@@ -110,7 +114,7 @@ def lags(known: Entry, listed: Entry, fetch: Moment) -> bool:
         return False
     if known.kind != listed.kind:
         return True
-    return known.kind == FILE and known.expires > 0 and not _agree(known, listed)
+    return known.kind == FILE and known.expires != 0 and not _agree(known, listed)
 
 
 def _agree(one: Entry, other: Entry) -> bool:

@@ -4,12 +4,15 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from platformdirs import user_cache_path
 
+from davfusion.cache import recovery
 from davfusion.cache.filestore import FileStore
+from davfusion.cache.journal import Journal
 from davfusion.cache.listings import ListingTable
 from davfusion.platform import lock_file
 from davfusion.stores.paths import is_valid_name
@@ -35,6 +38,7 @@ class CacheFolder:
         self.spool = FileStore(self.path / "spool")
         self._listings_path = self.path / "listings.sqlite"
         self.listings = ListingTable(self._listings_path)
+        self.journal_path = self.path / "journal.sqlite"
         self._lock: IO[Any] | None = None
 
     def prepare(self) -> None:
@@ -56,13 +60,20 @@ class CacheFolder:
         self._lock = lock
         self.path.chmod(0o700)
 
-    def recover(self) -> None:
-        """Remove what a crashed process left in the spool: none of it was acknowledged.
+    def journal(self, delay: float, clock: Callable[[], float] = time.time) -> Journal:
+        """The changes that have not been sent; see Journal."""
+        return Journal(self.journal_path, self.spool, delay=delay, clock=clock)
 
-        And what the listings know only of a time long past. Only for the owner, before its
+    def recover(self) -> None:
+        """Put in order what a crash has left; see recovery.py for journal and spool.
+
+        Forgets what the listings know only of a time long past. Only for the owner, before its
         workers start.
         """
-        self.spool.clear()
+        recovery.set_aside_if_damaged(self.journal_path)
+        journal = self.journal(0)
+        recovery.reconcile(journal, self.spool, self.path / "spool")
+        journal.close()
         if self._listings_path.exists():
             self.listings.prune(time.time(), 0)
             self.listings.close()

@@ -6,6 +6,7 @@ listing is replaced by one that was asked for earlier.
 """
 
 import itertools
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -22,7 +23,10 @@ PRUNE_EVERY: Final = 10_000
 """Calls to the store and changes, of one process."""
 
 REMEMBERED: Final = 30 * 86400.0
-"""Seconds that a file's true date is kept after its entry has expired."""
+"""Seconds that listings, and the true dates of files, are kept after they have expired."""
+
+REMEMBERED_ABSENT: Final = 86400.0
+"""The same for names that were asked for and not there: clients ask for no end of them."""
 
 
 class ListingTable:
@@ -49,8 +53,11 @@ class ListingTable:
 
     def prune(self, now: float, age: float) -> None:
         """Drop what has not answered for long; `age` is the longest that knowledge stays fresh."""
-        ended, long_ago = now - age - LAG_SECONDS, now - age - REMEMBERED
-        self._write(lambda db: rows.prune(db, ended, long_ago), None)
+        # No answer that is on its way, and fresh when it comes, is older than these.
+        absent = now - max(age + LAG_SECONDS, REMEMBERED_ABSENT)
+        listings = now - age - LAG_SECONDS - REMEMBERED
+        ends = rows.Ends(absent, listings, listings - age - LAG_SECONDS)
+        self._write(lambda db: rows.prune(db, ends), None)
 
     def find(self, path: str, now: float) -> Entry | None:
         """What is known of `path` at `now`, ABSENT included; None: unknown."""
@@ -59,6 +66,21 @@ class ListingTable:
     def recall(self, path: str) -> Entry | None:
         """What was last known of `path`, be it expired."""
         return self._read(lambda db: rows.read_entry(db, path), None)
+
+    def last_answer(self, path: str) -> Entry | None:
+        """What the store said last of `path`, ABSENT included, however long ago.
+
+        None where it never did, or one of our own changes has left it open since.
+        """
+        return self._read(lambda db: rows.remembered(db, path), None)
+
+    def last_listing(self, directory: str, until: float = math.inf) -> dict[str, Entry] | None:
+        """Name -> what was last known of all children; None where it expired after `until`.
+
+        None also where they were never listed, or one of our own changes may have added to them
+        since; one that failed is taken for not done.
+        """
+        return self._read(lambda db: rows.remembered_children(db, directory, until), None)
 
     def recall_children(self, directory: str) -> dict[str, Entry]:
         """Name -> what was last known of it, be it expired."""

@@ -4,11 +4,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
+from typing import BinaryIO
 
-from davfusion.cache.entry import ABSENT, DIRECTORY, Moment
+from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment
 from davfusion.cache.listings import ListingTable
 from davfusion.cache.recorded_walk import RecordedWalk
+from davfusion.cache.revalidation import Revalidator, Submit
 from davfusion.stores import paths
+from davfusion.stores.errors import StoreAwayError
 from davfusion.stores.store import (
     ConflictError,
     InterruptEvent,
@@ -17,6 +21,8 @@ from davfusion.stores.store import (
     ReadableStream,
     SourceStream,
     Store,
+    TransientStoreError,
+    Upload,
 )
 from davfusion.stores.walking import depth_first
 from davfusion.stores.wrapper import StoreWrapper
@@ -29,6 +35,13 @@ class MetadataCachingStore(StoreWrapper):
     moment it was asked for, however often it is read. A change made through this layer shows at
     once to all that share `listings` (None: this object alone); after a change that failed, what
     it may have touched is asked for again. `clock` gives seconds, the same for all sharers.
+
+    Where the store cannot be asked (TransientStoreError), what it said last is answered, however
+    old; not what a change of ours has left open since, and not after forget().
+
+    `started` is when the server began, for all its workers: a listing that had expired by then,
+    and a directory's stat, answer once more while they are asked for in the background (`submit`
+    None: by threads of its own, until close()).
     """
 
     def __init__(
@@ -38,12 +51,21 @@ class MetadataCachingStore(StoreWrapper):
         *,
         listings: ListingTable | None = None,
         clock: Callable[[], float] = time.time,
+        started: float | None = None,
+        submit: Submit | None = None,
     ) -> None:
         super().__init__(store)
+        self._started = 0.0 if started is None else started
+        self._revalidator = Revalidator(submit)
         self._age = cache_expiration_time
         self._listings = listings or ListingTable()
         self._clock = clock
         self._figures: dict[str, tuple[int | None, float]] = {}
+
+    @property
+    def uncached(self) -> Store:
+        """The wrapped store, for what must be known as it is now."""
+        return self._store
 
     def get_cache_expiration_time(self) -> float:
         """Seconds until an answer is asked for again."""
@@ -67,24 +89,67 @@ class MetadataCachingStore(StoreWrapper):
 
     def get_metadata(self, path: str) -> Metadata:
         known = self._listings.find(paths.check_path(path), self._clock())
-        if known is None:
+        known = known or self._directory_of_earlier_run(path)
+        if known is not None:
+            return _present(path, known)
+        try:
             return self._stat(path)
-        if known.kind == ABSENT:
-            raise NoSuchFilesytemObjectError(path)
-        return known.metadata
+        except TransientStoreError:
+            known = self._listings.last_answer(path)
+            if known is None or known.expires < 0:
+                raise
+        return _present(path, known)
+
+    def last_known(self, path: str) -> Metadata | None:
+        """What the store said last of `path`, however old, also after forget(); makes no call.
+
+        None where it never did, or a change of ours has left it open since. Raises
+        NoSuchFilesytemObjectError where nothing was there.
+        """
+        known = self._listings.last_answer(paths.check_path(path))
+        return None if known is None else _present(path, known)
 
     def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
         return self._children(paths.check_path(directory), self._clock())
 
     def _children(self, directory: str, now: float) -> dict[str, Metadata]:
-        """As known at `now`, or else listed."""
+        """As known at `now` or in an earlier run, or else listed."""
         children = self._listings.children(directory, now)
+        if children is None:
+            children = self._children_of_earlier_run(directory)
         if children is not None:
             return children
         self._require_directory(directory, now)
+        try:
+            return self._list(directory)
+        except TransientStoreError:
+            known = self._listings.last_listing(directory)
+            if known is None:
+                raise
+        return _metadata(known)
+
+    def _list(self, directory: str) -> dict[str, Metadata]:
         fetch = self._begin()
         listed = super().get_directory_metadata(directory)
         return self._listings.record_listing(directory, listed, fetch)
+
+    def _directory_of_earlier_run(self, path: str) -> Entry | None:
+        if not self._started:
+            return None
+        known = self._listings.last_answer(path)
+        if known is None or known.kind != DIRECTORY or not 0 < known.expires <= self._started:
+            return None
+        self._revalidator.ask(("stat", path), lambda: self._stat(path))
+        return known
+
+    def _children_of_earlier_run(self, directory: str) -> dict[str, Metadata] | None:
+        if not self._started:
+            return None
+        known = self._listings.last_listing(directory, self._started)
+        if known is None or any(entry.expires == 0 for entry in known.values()):
+            return None
+        self._revalidator.ask(("list", directory), lambda: self._list(directory))
+        return _metadata(known)
 
     def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
         """As the contract says; without a call if all is known, else by one walk of the store."""
@@ -136,15 +201,29 @@ class MetadataCachingStore(StoreWrapper):
         modified: float | None = None,
         content_type: str | None = None,
     ) -> Metadata:
+        store = partial(super().store_fileobject, fileobject, path, interrupt_event)
+        return self._recorded(
+            path, partial(store, if_etag=if_etag, modified=modified, content_type=content_type)
+        )
+
+    def store_resumable(
+        self,
+        fileobject: BinaryIO,
+        path: str,
+        upload: Upload,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        store = partial(super().store_resumable, fileobject, path, upload)
+        return self._recorded(
+            path, partial(store, if_etag=if_etag, modified=modified, content_type=content_type)
+        )
+
+    def _recorded(self, path: str, store: Callable[[], Metadata]) -> Metadata:
         with self._changing(path) as made:
-            metadata = super().store_fileobject(
-                fileobject,
-                path,
-                interrupt_event,
-                if_etag=if_etag,
-                modified=modified,
-                content_type=content_type,
-            )
+            metadata = store()
             self._listings.stored(path, metadata, made())
         return metadata
 
@@ -188,6 +267,10 @@ class MetadataCachingStore(StoreWrapper):
         super().forget(path)
         self._listings.expire(path, self._clock())
 
+    def close(self) -> None:
+        """Revalidate nothing more."""
+        self._revalidator.close()
+
     def _begin(self) -> Moment:
         return self._listings.begin(self._clock(), self._age)
 
@@ -209,6 +292,8 @@ class MetadataCachingStore(StoreWrapper):
         since = self._begin()
         try:
             yield lambda: replace(since, at=self._clock())
+        except StoreAwayError:
+            raise
         except BaseException:
             # Whether the service has done it, or a part of it, nobody knows.
             self._listings.forget(touched, self._clock())
@@ -229,6 +314,19 @@ class MetadataCachingStore(StoreWrapper):
         now = self._clock()
         value, expires = self._figures.get(name, (None, now))
         if now >= expires:
-            value = ask()
+            try:
+                value = ask()
+            except TransientStoreError:
+                return value
             self._figures[name] = (value, now + self._age)
         return value
+
+
+def _present(path: str, known: Entry) -> Metadata:
+    if known.kind == ABSENT:
+        raise NoSuchFilesytemObjectError(path)
+    return known.metadata
+
+
+def _metadata(children: dict[str, Entry]) -> dict[str, Metadata]:
+    return {name: entry.metadata for name, entry in children.items()}

@@ -4,6 +4,7 @@ Subtrees are ranges of `dir`, never patterns: `/a` must not touch `/ab`.
 """
 
 import sqlite3
+from typing import NamedTuple
 
 from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment
 from davfusion.database import below
@@ -82,6 +83,24 @@ def find(db: sqlite3.Connection, path: str, now: float) -> Entry | None:
     return None
 
 
+def remembered(db: sqlite3.Connection, path: str) -> Entry | None:
+    """What the store said last of `path`, or that it is absent since nothing could be there.
+
+    None: it never said, or a change of ours has left it open since.
+    """
+    for step in (path, *paths.ancestors(path)):
+        entry = read_entry(db, step)
+        if entry is not None and entry.expires == 0:
+            return None
+        if entry is not None and step == path:
+            return entry
+        if entry is not None:
+            return None if entry.kind == DIRECTORY else Entry(ABSENT, expires=entry.expires)
+        if step != paths.ROOT and (listed := read_listing(db, paths.parent(step))[0]) > 0:
+            return Entry(ABSENT, expires=listed)
+    return None
+
+
 def read_children(db: sqlite3.Connection, directory: str) -> dict[str, Entry]:
     sql = f"SELECT name, {_COLUMNS} FROM entry WHERE dir = ?"  # noqa: S608
     return {name: Entry(*row) for name, *row in db.execute(sql, (directory,))}
@@ -96,6 +115,25 @@ def fresh_children(
     if any(entry.expires <= now for entry in rows.values()):
         return None
     return {name: entry.metadata for name, entry in rows.items() if entry.kind != ABSENT}
+
+
+def remembered_children(
+    db: sqlite3.Connection, directory: str, until: float
+) -> dict[str, Entry] | None:
+    """The last complete listing of `directory`, if it expired at `until` or before.
+
+    With what our own changes have made of it; one that failed is taken for not done.
+    """
+    if not 0 < read_listing(db, directory)[0] <= until:
+        return None
+    rows = read_children(db, directory)
+    return {name: entry for name, entry in rows.items() if entry.kind != ABSENT}
+
+
+def doubt_listings(db: sqlite3.Connection, path: str) -> None:
+    """The listings above `path` are complete no more, for something has happened to it."""
+    for directory in paths.ancestors(path):
+        db.execute("UPDATE listing SET expires = -abs(expires) WHERE dir = ?", (directory,))
 
 
 def knows_tree(db: sqlite3.Connection, directory: str, now: float) -> bool:
@@ -132,19 +170,23 @@ def _lost(db: sqlite3.Connection, moment: Moment) -> bool:
     return moment.change < number(db, "SELECT born FROM change")
 
 
-def prune(db: sqlite3.Connection, ended: float, long_ago: float) -> None:
-    """Drop what answers nothing any more.
+class Ends(NamedTuple):
+    """What expired at these times or before is dropped."""
 
-    Files and directories are remembered until `long_ago`, for the dates that only they know;
-    listings and what was absent until `ended`, when no answer that is on its way can be older
-    and still fresh. An entry that expires at 0 waits to be confirmed, and stays.
-    """
+    absent: float
+    listings: float
+    present: float
+    """At least an age before `listings`: a listing that answers has all its entries."""
+
+
+def prune(db: sqlite3.Connection, ends: Ends) -> None:
+    """Drop what nobody will want to know; an entry that expires at 0 waits to be confirmed."""
     db.execute(
-        "DELETE FROM entry WHERE expires > 0 AND"
-        " expires <= CASE kind WHEN 'absent' THEN ? ELSE ? END",
-        (ended, long_ago),
+        "DELETE FROM entry WHERE expires <> 0 AND"
+        " abs(expires) <= CASE kind WHEN 'absent' THEN ? ELSE ? END",
+        (ends.absent, ends.present),
     )
-    db.execute("DELETE FROM listing WHERE expires <= ?", (ended,))
+    db.execute("DELETE FROM listing WHERE abs(expires) <= ?", (ends.listings,))
 
 
 def drop_below(db: sqlite3.Connection, path: str) -> None:

@@ -3,18 +3,33 @@
 It survives restarts and a cleared cache, and is one file for all workers.
 """
 
+import logging
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-from davfusion.database import Database
+from davfusion.cache.disposable import exclusive
+from davfusion.database import BUSY_SECONDS, Database
 from davfusion.provider import locks, properties
+
+_log = logging.getLogger(__name__)
+_FILES = ("", "-wal", "-shm")
+"""What SQLite adds to the name of a database for the files that belong to it."""
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class State:
-    """Locks and dead properties; `path=None` keeps them in memory."""
+    """Locks and dead properties; `path=None` keeps them in memory.
+
+    A file that SQLite cannot use is moved aside as `NAME.damaged-TIME`, and an empty one begun:
+    clients can lock again, but nobody else has the properties, so it is kept for its owner.
+    """
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
+        if path is not None and path.exists():
+            _set_aside_if_damaged(path, clock())
         database = Database(path, locks.SCHEMA + properties.SCHEMA, durable=True)
         self.locks = locks.LockTable(database, clock)
         self.properties = properties.DeadProperties(database)
@@ -24,3 +39,30 @@ class State:
         """`path` and all below it are gone."""
         self.locks.remove_tree(path)
         self.properties.remove_tree(path)
+
+
+def _set_aside_if_damaged(path: Path, now: float) -> None:
+    with exclusive(path):
+        damage = _damage(path)
+        if damage is None:
+            return
+        aside = path.with_name(f"{path.name}.damaged-{int(now)}")
+        for suffix in reversed(_FILES):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+    _log.error("locks and properties in %s are lost: %s; it is kept as %s", path, damage, aside)
+
+
+def _damage(path: Path) -> str | None:
+    """What makes the file useless, None if nothing does."""
+    if not path.exists():
+        return None  # another worker has just set it aside
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            [(found,), *_] = connection.execute("PRAGMA quick_check(1)").fetchall()
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+            raise
+        return str(error)
+    return None if found == "ok" else str(found)

@@ -63,6 +63,14 @@ class TransientStoreError(StoreAccessError):
         self.retry_after = retry_after
 
 
+class UnreachableError(TransientStoreError):
+    """The service has not answered at all; whether it has done what was asked is not known."""
+
+
+class StoreAwayError(UnreachableError):
+    """The service did not answer a moment ago, so nothing was asked of it."""
+
+
 class PartialFailureError(StoreAccessError):
     """An operation on many paths went on past failures; `failures` says which paths and why."""
 

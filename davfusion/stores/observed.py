@@ -4,20 +4,16 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, Self, TypeVar
+from typing import Final, ParamSpec, Self, TypeVar, cast
 
 from davfusion.stores import paths
-from davfusion.stores.store import (
-    InterruptEvent,
-    Metadata,
-    ReadableStream,
-    SourceStream,
-    Store,
-)
+from davfusion.stores.store import Metadata, ReadableStream, Store
 from davfusion.stores.wrapper import StoreWrapper
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_WRITING: Final = frozenset({"store_fileobject", "store_resumable"})
 
 
 class ObservedStore(StoreWrapper):
@@ -41,7 +37,11 @@ class ObservedStore(StoreWrapper):
 
     def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         with self._observed(method.__name__):
-            return method(*args, **kwargs)
+            result = method(*args, **kwargs)
+        if method.__name__ in _WRITING:
+            with self._lock:
+                self.bytes_written += cast("Metadata", result)["bytes"]
+        return result
 
     def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
         with self._observed("walk_metadata"):
@@ -56,28 +56,6 @@ class ObservedStore(StoreWrapper):
         content = super().get_file(path)
         self._count_read(len(content))
         return content
-
-    def store_fileobject(
-        self,
-        fileobject: SourceStream,
-        path: str,
-        interrupt_event: InterruptEvent | None = None,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
-    ) -> Metadata:
-        metadata = super().store_fileobject(
-            fileobject,
-            path,
-            interrupt_event,
-            if_etag=if_etag,
-            modified=modified,
-            content_type=content_type,
-        )
-        with self._lock:
-            self.bytes_written += metadata["bytes"]
-        return metadata
 
     @contextmanager
     def _observed(self, method: str) -> Iterator[None]:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, ParamSpec, TypeVar
+from functools import cached_property
+from typing import Any, Final, ParamSpec, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
@@ -55,7 +56,7 @@ class RetryPolicy:
         def pause(seconds: float) -> None:
             self._pause(seconds, interrupt_event)
 
-        return Retrying(
+        return _Tries(
             retry=retry_if_exception(_may_pass),
             stop=is_last,
             wait=lambda state: max(backoff(state), _wish(state)),
@@ -72,6 +73,14 @@ class RetryPolicy:
                 raise InterruptedException("interrupted while waiting for another try")
             self.sleep(min(seconds, _HEARTBEAT))
             seconds -= _HEARTBEAT
+
+
+class _Tries(Retrying):
+    """Keeps its counts for the call, not for a thread: a walk may go on in another one."""
+
+    @cached_property
+    def statistics(self) -> dict[str, Any]:
+        return {}
 
 
 DEFAULT_POLICY: Final = RetryPolicy()

@@ -6,7 +6,7 @@ done: where doing it twice would show as an error, the second try is judged by w
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, Self, TypeVar
+from typing import BinaryIO, ParamSpec, Self, TypeVar
 
 from davfusion.stores import paths
 from davfusion.stores.retry import DEFAULT_POLICY, RetryPolicy, given_up
@@ -20,6 +20,7 @@ from davfusion.stores.store import (
     SourceStream,
     Store,
     TransientStoreError,
+    Upload,
     seekable,
 )
 from davfusion.stores.transfer import blocks
@@ -105,6 +106,37 @@ class RetryingStore(StoreWrapper):
                 return self._require_stored(source, path)
 
         return store() if source is None else self._retrying(interrupt_event)(store)
+
+    def store_resumable(
+        self,
+        fileobject: BinaryIO,
+        path: str,
+        upload: Upload,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        """Each try goes on from what the one before has left.
+
+        A ConflictError may be about our own bytes, of a try whose answer was lost: the caller
+        compares.
+        """
+        paths.check_path(path)
+        start = fileobject.tell()
+
+        def store() -> Metadata:
+            fileobject.seek(start)
+            return self._store.store_resumable(
+                fileobject,
+                path,
+                upload,
+                if_etag=if_etag,
+                modified=modified,
+                content_type=content_type,
+            )
+
+        return self._retrying(upload)(store)
 
     def create_directory(self, directory: str) -> None:
         paths.check_path(directory)

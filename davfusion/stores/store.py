@@ -73,6 +73,8 @@ class Features:
 
     server_side_copy: bool = False
     server_side_move: bool = False
+    atomic_move: bool = False
+    """Also of a directory with all below it, at once; else a copy that is deleted from later."""
     atomic_replace: bool = False
     conditional_write: bool = False
     """The service refuses a stale `if_etag`; False: compared just before the write."""
@@ -87,6 +89,8 @@ class Features:
     """A stat costs no more than looking it up in a cache would."""
     one_process: bool = False
     """What is stored is visible in this process alone."""
+    writes_offline: bool = False
+    """A write succeeds though the service cannot be asked what it has there."""
 
 
 class InterruptEvent(Protocol):
@@ -235,7 +239,7 @@ class Store:
         can keep it, for a call with the same `fileobject`, `path` and `upload`; abandon_upload
         removes it if there will be none.
         """
-        return self.store_fileobject(
+        metadata = self.store_fileobject(
             fileobject,
             path,
             upload,
@@ -243,6 +247,8 @@ class Store:
             modified=modified,
             content_type=content_type,
         )
+        upload.sent(metadata["bytes"])
+        return metadata
 
     def abandon_upload(self, path: str, token: str | None, since: float) -> None:
         """Remove what an unfinished store_resumable of `path` has left with the service.

@@ -1,11 +1,13 @@
 """The cache layers keep the Store contract."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
+from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.store import Store
 from tests.conformance import StoreConformance
@@ -36,3 +38,24 @@ class TestCachingStoreWithBlocks(StoreConformance):
     def store(self, tmp_path: Path) -> Store:
         tree = MemoryTree(largest_object=4_000_000)
         return CachingStore(RemoteStore(tree), cache_dir=tmp_path)
+
+
+class TestMultiprocessingCachingStore(StoreConformance):
+    """All that is to be seen is in the journal: nothing is sent."""
+
+    delay = 3600.0
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        tree = MemoryTree(largest_object=4_000_000)
+        store = MultiprocessingCachingStore(
+            RemoteStore(tree), cache_dir=tmp_path, write_back_delay=self.delay
+        )
+        yield store
+        store.close()
+
+
+class TestMultiprocessingCachingStoreThatSends(TestMultiprocessingCachingStore):
+    """All is sent at once, beside what the tests do."""
+
+    delay = 0.0

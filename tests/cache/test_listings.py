@@ -1,13 +1,15 @@
 """ListingTable: shared by processes, disposable, and never believed over the store's truth."""
 
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from davfusion.cache import listings
-from davfusion.cache.listings import REMEMBERED, ListingTable
+from davfusion.cache.listings import REMEMBERED, REMEMBERED_ABSENT, ListingTable
 from davfusion.stores.store import Metadata
 
 NOW, AGE = 1000.0, 60.0
@@ -100,6 +102,61 @@ def test_a_damaged_file_is_a_miss(
     table.close()
 
 
+@pytest.mark.parametrize("damage", [truncate, empty, zero, garble, Path.unlink])
+@pytest.mark.parametrize("name", ["listings.sqlite", "listings.sqlite-wal"])
+def test_damage_below_two_connections_is_a_miss_for_both(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "listings.sqlite"
+    one, other = ListingTable(path), ListingTable(path)
+    fill(one)
+    assert known_names(other) == {"a"}
+    in_another_process(damage, tmp_path / name)
+    for _ in range(2):
+        assert known_names(one) in (None, {"a"}, {"a", "b"})
+        fill(one)
+        other.stored("/b", FOUND, other.begin(NOW, AGE))
+    assert known_names(other) == known_names(one) == {"a", "b"}
+    one.removed(["/a"], one.begin(NOW, AGE))
+    assert known_names(other) == {"b"}
+    one.close()
+    other.close()
+    again = ListingTable(path)
+    assert known_names(again) == {"b"}
+    again.close()
+
+
+def in_another_process(damage: Callable[[Path], None], path: Path) -> None:
+    """To close a database's file in this one would end SQLite's locks on it."""
+    process = multiprocessing.get_context("spawn").Process(target=damage, args=(path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, zero, garble, Path.unlink])
+@pytest.mark.parametrize("name", ["listings.sqlite", "listings.sqlite-wal"])
+def test_what_a_killed_process_left_damaged_is_a_miss(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "listings.sqlite"
+    process = multiprocessing.get_context("spawn").Process(target=fill_and_die, args=(path,))
+    process.start()
+    process.join()
+    damage(tmp_path / name)
+    table = ListingTable(path)
+    assert known_names(table) in (None, {"a"})
+    fill(table)
+    table.stored("/b", FOUND, table.begin(NOW, AGE))
+    assert known_names(table) == {"a", "b"}
+    table.close()
+
+
+def fill_and_die(path: Path) -> None:
+    fill(ListingTable(path))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_one_process_notices_that_another_has_set_the_file_aside(tmp_path: Path) -> None:
     path = tmp_path / "listings.sqlite"
     one, other = ListingTable(path), ListingTable(path)
@@ -153,22 +210,39 @@ def test_an_older_answer_does_not_replace_a_newer_one() -> None:
 
 def test_pruning_keeps_what_is_fresh_guards_or_is_remembered() -> None:
     table = ListingTable()
+    later = NOW + 4 * AGE + REMEMBERED_ABSENT
     table.record_entry("/none", None, table.begin(NOW, AGE))
-    table.record_entry("/fresh", None, table.begin(NOW + 4 * AGE, AGE))
+    table.record_entry("/fresh", None, table.begin(later, AGE))
     table.record_listing("/d", {"file": FOUND}, table.begin(NOW, AGE))
     table.copied("/d/file", "/d/copy", table.begin(NOW, AGE))
     table.prune(NOW + 4 * AGE, AGE)
+    assert table.recall("/none") is not None
+    table.prune(later, AGE)
     assert table.recall("/none") is None
     assert table.recall("/fresh") is not None
     assert table.recall("/d/file") is not None
+    assert (table.last_listing("/d") or {}).keys() == {"file", "copy"}
     table.prune(NOW + 2 * REMEMBERED, AGE)
     assert table.recall("/d/file") is None
     assert table.recall("/d/copy") is not None
+    assert table.last_listing("/d") is None
+
+
+def test_a_listing_that_is_remembered_has_all_its_entries() -> None:
+    table = ListingTable()
+    table.stored("/d/mine", FOUND, table.begin(NOW, AGE))
+    table.record_listing("/d", {"file": FOUND}, table.begin(NOW + 1, AGE))
+    assert (table.last_listing("/d") or {}).keys() == {"file", "mine"}
+    for seconds in range(int(3 * AGE)):
+        table.prune(NOW + REMEMBERED + seconds, AGE)
+        left = table.last_listing("/d")
+        assert left is None or left.keys() == {"file", "mine"}
+    assert left is None
 
 
 def test_the_table_prunes_itself_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listings, "PRUNE_EVERY", 10)
     table = ListingTable()
     for number in range(200):
-        table.record_entry(f"/{number}", None, table.begin(NOW + number * AGE, AGE))
+        table.record_entry(f"/{number}", None, table.begin(NOW + number * REMEMBERED_ABSENT, AGE))
     assert len(table.recall_children("/")) < 20

@@ -1,57 +1,16 @@
 """Rows M1 to M5, M8 and M9: what a share knows without asking the store."""
 
-import io
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from davfusion.cache.listings import ListingTable
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.stores.memory import MemoryStore
-from davfusion.stores.store import Metadata, NoSuchFilesytemObjectError, Store, TransientStoreError
-from davfusion.stores.wrapper import StoreWrapper
-
-AGE = 60.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Service(StoreWrapper):
-    """A MemoryStore that counts metadata calls, and whose listings can lag, fail or be slow."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        super().__init__(store)
-        self.calls = 0
-        self.stale: dict[str, dict[str, Metadata]] = {}
-        self.meanwhile: Callable[[], None] = lambda: None
-        self.broken = False
-        self.walked: Iterator[tuple[str, Metadata]] | None = None
-
-    def get_metadata(self, path: str) -> Metadata:
-        self.calls += 1
-        metadata = super().get_metadata(path)
-        self.meanwhile()
-        return metadata
-
-    def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
-        self.calls += 1
-        listing = self.stale.get(directory) or super().get_directory_metadata(directory)
-        self.meanwhile()
-        return listing
-
-    def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
-        return self.walked or Store.walk_metadata(self, directory)
-
-    def delete(self, path: str, is_dir: bool = False) -> None:
-        super().delete(path, is_dir)
-        if self.broken:
-            raise TransientStoreError("the answer was lost")
+from davfusion.stores.store import (
+    AlreadyExistsError,
+    NoSuchFilesytemObjectError,
+    TransientStoreError,
+)
+from tests.cache.service import AGE, Clock, Service, names, put
 
 
 @pytest.fixture
@@ -77,16 +36,6 @@ def listings() -> ListingTable:
 @pytest.fixture
 def share(service: Service, listings: ListingTable, clock: Clock) -> MetadataCachingStore:
     return MetadataCachingStore(service, AGE, listings=listings, clock=clock)
-
-
-def put(
-    store: MemoryStore | StoreWrapper, path: str, content: bytes = b"x", mtime: float | None = None
-) -> Metadata:
-    return store.store_fileobject(io.BytesIO(content), path, modified=mtime)
-
-
-def names(store: MemoryStore | StoreWrapper, directory: str) -> set[str]:
-    return set(store.get_directory_metadata(directory))
 
 
 def test_a_second_stat_or_listing_costs_nothing(
@@ -470,3 +419,14 @@ def test_a_walk_goes_on_where_a_foreign_writer_has_removed_what_we_made(
     share.duplicate("/src", "/dst")
     foreign.delete("/dst", is_dir=True)
     assert {"/src", "/src/file"} <= dict(share.walk_metadata("/")).keys()
+
+
+def test_a_foreign_directory_where_ours_was_shows_after_a_failed_change_below_it(
+    share: MetadataCachingStore, foreign: MemoryStore
+) -> None:
+    share.create_directory("/d")
+    share.move("/d", "/moved")
+    foreign.create_directory("/d/sub")
+    with pytest.raises(AlreadyExistsError):
+        share.create_directory("/d/sub")
+    assert "/d/sub" in dict(share.walk_metadata("/"))

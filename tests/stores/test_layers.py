@@ -1,13 +1,16 @@
 """The layers and the tree around a MemoryStore change nothing of the contract."""
 
+import io
+
 import pytest
 
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.observed import ObservedStore
 from davfusion.stores.retrying import RetryingStore
-from davfusion.stores.store import NoSuchFilesytemObjectError, Store
+from davfusion.stores.store import ABSENT, ConflictError, NoSuchFilesytemObjectError, Store
 from davfusion.stores.wrapper import StoreWrapper
 from tests.conformance import BINARY, StoreConformance, put, read
+from tests.conformance_uploads import KeptUpload
 
 LAYERS = [StoreWrapper, RetryingStore, ObservedStore]
 
@@ -65,6 +68,12 @@ def test_observed_store_counts() -> None:
     store = ObservedStore(MemoryStore())
     put(store, "/dir/file", BINARY)
     assert (store.calls, store.bytes_written) == ({"store_fileobject": 1}, len(BINARY))
+    store.reset()
+    store.store_resumable(io.BytesIO(BINARY), "/dir/file", KeptUpload())
+    with pytest.raises(ConflictError):
+        store.store_resumable(io.BytesIO(BINARY), "/dir/file", KeptUpload(), if_etag=ABSENT)
+    assert (store.calls, store.errors) == ({"store_resumable": 2}, {"store_resumable": 1})
+    assert store.bytes_written == len(BINARY)
     store.reset()
     assert not store.calls
     store.get_directory_metadata("/dir")

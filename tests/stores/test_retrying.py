@@ -3,6 +3,7 @@
 import io
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -20,9 +21,11 @@ from davfusion.stores.store import (
     ReadableStream,
     StoreAutorizationError,
     TransientStoreError,
+    Upload,
 )
 from davfusion.stores.wrapper import P, R, StoreWrapper
 from tests.conformance import BINARY, TREE, Source, contents, put, put_tree, read
+from tests.conformance_uploads import KeptUpload
 from tests.stores.clocks import Time
 
 LOST = "answer lost"
@@ -168,6 +171,51 @@ def test_a_source_is_rewound_to_where_it_stood(store: RetryingStore, inner: Fail
     stored = store.store_fileobject(source, "/file")
     assert stored["bytes"] == len(BINARY)
     assert store.get_file("/file") == BINARY
+
+
+def test_a_resumable_upload_is_rewound_and_keeps_its_upload(time: Time) -> None:
+    class Service(MemoryStore):
+        def store_resumable(
+            self,
+            fileobject: BinaryIO,
+            path: str,
+            upload: Upload,
+            **conditions: Any,
+        ) -> Metadata:
+            if upload.token is None:
+                upload.begun("first try")
+                fileobject.read(3)
+                raise TransientStoreError
+            return super().store_resumable(fileobject, path, upload, **conditions)
+
+    upload = KeptUpload()
+    source = io.BytesIO(b"skipped" + BINARY)
+    source.seek(7)
+    store = RetryingStore(Service(), RetryPolicy(sleep=time.sleep, clock=time.clock))
+    store.store_resumable(source, "/file", upload)
+    assert store.get_file("/file") == BINARY
+    assert upload.begins == ["first try"]
+
+
+def test_conflicts_of_resumable_uploads_are_left_to_the_caller(
+    store: RetryingStore, inner: FailingStore
+) -> None:
+    inner.trouble = [LOST]
+    with pytest.raises(ConflictError):
+        store.store_resumable(io.BytesIO(BINARY), "/file", KeptUpload(), if_etag=ABSENT)
+    assert inner.tries == ["store_resumable"] * 2
+    assert store.get_file("/file") == BINARY
+
+
+def test_no_try_follows_an_interruption(store: RetryingStore, inner: FailingStore) -> None:
+    class Stopped(KeptUpload):
+        def is_set(self) -> bool:
+            return bool(inner.tries)
+
+    inner.trouble = transient(2)
+    with pytest.raises(InterruptedException):
+        store.store_resumable(io.BytesIO(BINARY), "/file", Stopped())
+    assert inner.tries == ["store_resumable"]
 
 
 def test_a_source_that_cannot_seek_is_tried_once(store: RetryingStore, inner: FailingStore) -> None:

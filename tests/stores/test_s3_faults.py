@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from davfusion.stores.errors import UnreachableError
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.s3 import S3Store
 from davfusion.stores.s3.upload import MIB
@@ -141,7 +142,7 @@ def test_closing_early_does_not_read_the_rest(store: S3Store, s3_proxy: Any) -> 
         ({"status": 403, "body": "QuotaExceeded"}, StoreSpaceLimitError, 507),
         ({"status": 507, "body": "XMinioStorageFull"}, StoreSpaceLimitError, 507),
         ({"status": 400, "body": "InvalidArgument"}, StoreAccessError, 400),
-        ({"action": "drop"}, TransientStoreError, 503),
+        ({"action": "drop"}, UnreachableError, 503),
     ],
 )
 def test_errors(

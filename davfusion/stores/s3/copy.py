@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from davfusion.stores.s3.bucket import Bucket, Head
 from davfusion.stores.s3.errors import is_unsupported, s3_errors
 from davfusion.stores.s3.source import opened
-from davfusion.stores.s3.upload import MAX_PART, MAX_PARTS, MIB, Range, Uploader, ranges
+from davfusion.stores.s3.upload import LARGEST, MIB, Entry, Range, Uploader, entry, ranges
 from davfusion.stores.store import NoSuchFilesytemObjectError
 
 COPY_PART: Final = 256 * MIB
@@ -68,15 +68,13 @@ class Copier:
         head = self._head(src)
         condition = {"CopySource": source, "CopySourceIfMatch": head["ETag"]}
 
-        def send_part(upload: str, part: Range) -> Mapping[str, Any]:
+        def send_part(upload: str, part: Range) -> Entry:
             return self._copy_part(dst, upload, part, condition)
 
         parts = ranges(head["ContentLength"], min(COPY_PART, self.limit))
         self.uploader.in_parts(dst, parts, send_part, carried(head))
 
-    def _copy_part(
-        self, key: str, upload: str, part: Range, condition: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
+    def _copy_part(self, key: str, upload: str, part: Range, condition: Mapping[str, Any]) -> Entry:
         number, start, length = part
         answer = self.bucket.client.upload_part_copy(
             Bucket=self.bucket.name,
@@ -86,12 +84,11 @@ class Copier:
             CopySourceRange=f"bytes={start}-{start + length - 1}",
             **condition,
         )["CopyPartResult"]
-        sums = {name: value for name, value in answer.items() if name.startswith("ChecksumCRC")}
-        return {"PartNumber": number, "ETag": answer["ETag"], **sums}
+        return entry(number, answer)
 
     def _through_here(self, src: str, dst: str) -> None:
         answer = self.bucket.client.get_object(Bucket=self.bucket.name, Key=src)
-        with closing(answer["Body"]) as body, opened(body, None, MAX_PARTS * MAX_PART) as source:
+        with closing(answer["Body"]) as body, opened(body, None, LARGEST) as source:
             self.uploader.write(dst, source, carried(dict(answer)), None)
 
     def _head(self, key: str) -> Head:

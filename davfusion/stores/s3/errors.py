@@ -7,6 +7,7 @@ from typing import Any, Final
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionClosedError,
     ConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
@@ -14,11 +15,13 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    ReadTimeoutError,
     ResponseStreamingError,
     SSOError,
 )
 from urllib3.exceptions import HTTPError
 
+from davfusion.stores.errors import UnreachableError
 from davfusion.stores.store import (
     ConflictError,
     NoSuchFilesytemObjectError,
@@ -30,6 +33,8 @@ from davfusion.stores.store import (
 
 MISSING: Final = frozenset({"NoSuchKey", "NotFound", "404", "NoSuchVersion"})
 NO_BUCKET: Final = "NoSuchBucket"
+NO_UPLOAD: Final = "NoSuchUpload"
+CONFLICT: Final = "ConditionalRequestConflict"
 STALE: Final = frozenset({"PreconditionFailed", "412"})
 UNSUPPORTED: Final = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
 DENIED: Final = frozenset(
@@ -47,15 +52,13 @@ FULL: Final = frozenset(
 TRANSIENT: Final = frozenset(
     {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling"}
     | {"ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "BadDigest"}
-    | {"OperationAborted", "ConditionalRequestConflict", "NoSuchUpload"}
+    | {"OperationAborted", CONFLICT, NO_UPLOAD}
 )
 """Answered also with 400, 404 and 409, so the status alone does not tell them."""
 TRANSIENT_STATUS: Final = frozenset({429, 500, 502, 503, 504})
 
-_BROKEN_OFF: Final = (
-    *(ConnectionError, HTTPClientError, HTTPError),
-    *(IncompleteReadError, ResponseStreamingError),
-)
+_NO_ANSWER: Final = (ConnectionError, ConnectionClosedError, ReadTimeoutError)
+_BROKEN_OFF: Final = (HTTPClientError, HTTPError, IncompleteReadError, ResponseStreamingError)
 _NO_CREDENTIALS: Final = (
     *(NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError),
 )
@@ -77,6 +80,11 @@ def is_missing(error: ClientError) -> bool:
     return code_of(error) in MISSING or (
         status_of(error) == 404 and code_of(error) not in TRANSIENT | {NO_BUCKET}
     )
+
+
+def is_no_upload(error: ClientError) -> bool:
+    """Whether the multipart upload is not there: completed, aborted or never begun."""
+    return code_of(error) == NO_UPLOAD or is_missing(error)
 
 
 def is_stale(error: ClientError) -> bool:
@@ -105,6 +113,8 @@ def s3_errors(what: str) -> Iterator[None]:
         raise store_error(error, what) from error
     except _NO_CREDENTIALS as error:
         raise StoreAutorizationError(f"{what}: {error}") from error
+    except _NO_ANSWER as error:
+        raise UnreachableError(f"{what}: {error}") from error
     except _BROKEN_OFF as error:
         raise TransientStoreError(f"{what}: {error}") from error
     except ParamValidationError as error:

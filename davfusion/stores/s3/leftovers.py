@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from davfusion.stores.s3.bucket import Bucket
-from davfusion.stores.s3.errors import s3_errors
 from davfusion.stores.s3.listing import PROBE
+from davfusion.stores.s3.uploads import abort, unfinished
 from davfusion.stores.store import StoreAccessError
 
 HOUR: Final = 3600.0
@@ -40,19 +40,9 @@ def _sweep_probes(bucket: Bucket, prefix: str, now: float) -> None:
 
 
 def _sweep_uploads(bucket: Bucket, prefix: str, now: float) -> None:
-    with s3_errors(bucket.address(prefix)):
-        for upload in _uploads(bucket, prefix):
-            is_below = upload["Key"].startswith(prefix)
-            if is_below and upload["Initiated"].timestamp() < now - UPLOAD_AGE:
-                bucket.client.abort_multipart_upload(
-                    Bucket=bucket.name, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
-
-
-def _uploads(bucket: Bucket, prefix: str) -> Iterator[Any]:
-    paginator = bucket.client.get_paginator("list_multipart_uploads")
-    for page in paginator.paginate(Bucket=bucket.name, Prefix=prefix):
-        yield from page.get("Uploads", [])
+    for key, upload_id, begun in unfinished(bucket, prefix):
+        if begun < now - UPLOAD_AGE:
+            abort(bucket, key, upload_id)
 
 
 @contextmanager

@@ -51,19 +51,22 @@ class Conditions:
         if if_etag is None:
             return send({})
         if not self._is_heeded(_condition(if_etag, bare=False)):
-            self._compare(key, if_etag)
+            self.require(key, if_etag)
             return send({})
         try:
             return send(_condition(if_etag, self._bare))
         except ClientError as error:
             if not _is_conflict(error):
                 raise
-            self._compare(key, if_etag)
+            self.require(key, if_etag)
         # The version is right after all: some servers compare If-Match without its quotes.
         self._bare = not self._bare
         return send(_condition(if_etag, self._bare))
 
-    def _compare(self, key: str, if_etag: str) -> None:
+    def require(self, key: str, if_etag: str | None) -> None:
+        """Raise ConflictError if another version than `if_etag` is stored now."""
+        if if_etag is None:
+            return
         head = self._bucket.head(key)
         stored = ABSENT if head is None else unquoted(head["ETag"])
         if stored != if_etag:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
@@ -103,11 +104,21 @@ class Slice:
     def md5(self) -> bytes:
         """The digest of the whole slice, which is then back at its beginning."""
         digest = hashlib.md5(usedforsecurity=False)
-        self.seek(0)
-        while block := self.read(COPY_BUFFER):
+        for block in self._blocks():
             digest.update(block)
-        self.seek(0)
         return digest.digest()
+
+    def crc32(self) -> bytes:
+        """As md5; four bytes, the first the highest."""
+        checksum = 0
+        for block in self._blocks():
+            checksum = zlib.crc32(block, checksum)
+        return checksum.to_bytes(4)
+
+    def _blocks(self) -> Iterator[bytes]:
+        self.seek(0)
+        yield from iter(lambda: self.read(COPY_BUFFER), b"")
+        self.seek(0)
 
 
 @contextmanager

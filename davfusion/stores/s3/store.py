@@ -6,9 +6,9 @@ are named in the docstrings where their number matters.
 
 import mimetypes
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property, partial
+from typing import Any, BinaryIO, Final
 
 from davfusion.stores import paths
 from davfusion.stores.retry import DEFAULT_POLICY, Effort, RetryPolicy
@@ -21,8 +21,9 @@ from davfusion.stores.s3.listing import Keys, Oddities, Walk, children, director
 from davfusion.stores.s3.look import look, require_folder_suffix
 from davfusion.stores.s3.quirks import Conditions
 from davfusion.stores.s3.read import open_range
+from davfusion.stores.s3.resume import ResumableUpload, abandon
 from davfusion.stores.s3.source import opened
-from davfusion.stores.s3.upload import MAX_PART, MAX_PARTS, MIB, Uploader
+from davfusion.stores.s3.upload import LARGEST, MAX_PART, MIB, Uploader
 from davfusion.stores.store import (
     AlreadyExistsError,
     Features,
@@ -33,6 +34,7 @@ from davfusion.stores.store import (
     SourceStream,
     Store,
     StoreAutorizationError,
+    Upload,
 )
 
 MTIME: Final = "mtime"
@@ -95,7 +97,7 @@ class S3Store(Store):
             conditional_write=self._conditions.are_heeded,
             ranged_read=True,
             hash_kinds=self._hash_kinds,
-            largest_object=MAX_PARTS * MAX_PART,
+            largest_object=LARGEST,
         )
 
     def check_access(self) -> None:
@@ -164,17 +166,51 @@ class S3Store(Store):
         The time is always stored beside the content, so it never changes afterwards.
         """
         paths.check_path(path)
+        with opened(fileobject, interrupt_event, LARGEST) as source:
+            write = partial(self._uploader.write, self._keys.file(path), source, if_etag=if_etag)
+            return self._store(path, source.size, write, modified, content_type)
+
+    def store_resumable(
+        self,
+        fileobject: BinaryIO,
+        path: str,
+        upload: Upload,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        """As the contract says; an earlier try costs a ListParts for each 1,000 parts it sent.
+
+        It is begun anew for another `modified` or `content_type`: S3 keeps those of the beginning.
+        """
+        paths.check_path(path)
+        resumable = ResumableUpload(self._uploader, self._keys.file(path), upload)
+        if modified is None and resumable.fields:
+            modified = _modified(resumable.fields)
+        with resumable.kept_for_another_try(), opened(fileobject, upload, LARGEST) as source:
+            write = partial(resumable.write, source, if_etag=if_etag)
+            return self._store(path, source.size, write, modified, content_type)
+
+    def abandon_upload(self, path: str, token: str | None, since: float) -> None:
+        """As the contract says; uploads of that key by other tools cannot be told from ours."""
+        abandon(self._bucket, self._keys.file(paths.check_path(path)), token, since)
+
+    def _store(
+        self,
+        path: str,
+        size: int,
+        write: Callable[[dict[str, Any]], str],
+        modified: float | None,
+        content_type: str | None,
+    ) -> Metadata:
+        """Call `write` with the fields of the object that is to be `path`."""
+        if path == paths.ROOT or self._bucket.shows(self._keys.folder(path)):
+            raise AlreadyExistsError(f"{path} is a directory")
         when = self._clock() if modified is None else modified
         kind = content_type or mimetypes.guess_type(paths.name(path))[0] or UNKNOWN_TYPE
-        limit = MAX_PARTS * MAX_PART
-        with opened(fileobject, interrupt_event, limit) as source:
-            if path == paths.ROOT or self._bucket.shows(self._keys.folder(path)):
-                raise AlreadyExistsError(f"{path} is a directory")
-            fields = {"ContentType": kind, "Metadata": {MTIME: repr(float(when))}}
-            etag = self._uploader.write(self._keys.file(path), source, fields, if_etag)
-            return Metadata(
-                modified=when, bytes=source.size, is_dir=False, etag=etag, content_type=kind
-            )
+        etag = write({"ContentType": kind, "Metadata": {MTIME: repr(float(when))}})
+        return Metadata(modified=when, bytes=size, is_dir=False, etag=etag, content_type=kind)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         """As the contract says; a file's parent is looked at before and after.
@@ -257,7 +293,7 @@ def _file_metadata(head: Head) -> Metadata:
     )
 
 
-def _modified(head: Head) -> float:
+def _modified(head: Mapping[str, Any]) -> float:
     """The time that the writer gave, or else that of the upload."""
     try:
         return float(head["Metadata"][MTIME])

@@ -14,6 +14,7 @@ from davfusion.stores.s3.errors import s3_errors
 from davfusion.stores.s3.parallel import run_all
 from davfusion.stores.s3.quirks import Condition, Conditions
 from davfusion.stores.s3.source import Slice, Source
+from davfusion.stores.s3.uploads import abort
 from davfusion.stores.store import StoreAccessError, TransientStoreError
 
 MIB: Final = 1024 * 1024
@@ -21,6 +22,8 @@ MAX_PARTS: Final = 10_000
 MIN_PART: Final = 5 * MIB
 MAX_PART: Final = 5 * 1024 * MIB
 """docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html for these three."""
+LARGEST: Final = MAX_PARTS * MAX_PART
+"""Bytes of one object."""
 PARTS_AT_ONCE: Final = 4
 
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
@@ -28,16 +31,43 @@ _log = logging.getLogger(__name__)
 
 Range = tuple[int, int, int]
 """Number of a part (from 1), its first byte, its length."""
-SendPart = Callable[[str, Range], Mapping[str, Any]]
-"""(upload id, range) -> the entry of that part for CompleteMultipartUpload."""
+Entry = Mapping[str, Any]
+"""A part as CompleteMultipartUpload names it."""
+SendPart = Callable[[str, Range], Entry]
+"""(upload id, range) -> the entry of that part."""
+
+
+def part_length(size: int, part_size: int) -> int:
+    """Bytes of each part of `size` bytes but the last: `part_size`, or the nearest S3 takes."""
+    least = -(-size // MAX_PARTS)
+    return max(part_size, MIN_PART, -(-least // MIB) * MIB)
 
 
 def ranges(size: int, part_size: int) -> Iterator[Range]:
-    """The parts of `size` bytes: of `part_size`, or what S3 takes nearest to it."""
-    least = -(-size // MAX_PARTS)
-    step = max(part_size, MIN_PART, -(-least // MIB) * MIB)
+    """The parts of `size` bytes."""
+    step = part_length(size, part_size)
     for number, start in enumerate(range(0, size, step), 1):
         yield number, start, min(step, size - start)
+
+
+def entry(number: int, answer: Mapping[str, Any]) -> Entry:
+    """A part as CompleteMultipartUpload wants it, from what the service says of it."""
+    sums = {name: value for name, value in answer.items() if name.startswith("ChecksumCRC")}
+    return {"PartNumber": number, "ETag": answer["ETag"], **sums}
+
+
+def send_all(
+    send: Callable[[Range], Entry],
+    parts: Iterator[Range],
+    sent: Callable[[int], None] = lambda _: None,
+) -> list[Entry]:
+    """Send parts, several at a time; `sent` is told the bytes of each, in this thread."""
+    entries: list[Entry] = []
+    with closing(run_all(send, parts, PARTS_AT_ONCE)) as finished:
+        for (_, _, length), future in finished:
+            entries.append(future.result())
+            sent(length)
+    return sorted(entries, key=lambda part: int(part["PartNumber"]))
 
 
 @dataclass(frozen=True)
@@ -61,7 +91,7 @@ class Uploader:
             return self.in_parts(
                 key,
                 ranges(source.size, self.part_size),
-                lambda upload, part: self._send_part(key, upload, source, part),
+                lambda upload, part: self.send_part(key, upload, source, part),
                 fields,
                 if_etag,
             )
@@ -87,27 +117,32 @@ class Uploader:
         if_etag: str | None = None,
     ) -> str:
         """A multipart upload of what `send_part` sends; aborted on any failure."""
-        checksum = {} if self.md5 else {"ChecksumAlgorithm": "CRC32"}
-        begun = self._call("create_multipart_upload", key, **fields, **checksum)
-        upload = str(begun["UploadId"])
+        upload = self.begin(key, fields)
         with self._aborted_on_failure(key, upload):
-            with closing(run_all(partial(send_part, upload), parts, PARTS_AT_ONCE)) as finished:
-                done = [future.result() for _, future in finished]
-            listed = {"Parts": sorted(done, key=lambda part: int(part["PartNumber"]))}
-            answer = self.conditions.write(
+            return self.complete(key, upload, send_all(partial(send_part, upload), parts), if_etag)
+
+    def begin(self, key: str, fields: Mapping[str, Any]) -> str:
+        """The id of a new multipart upload."""
+        checksum = {} if self.md5 else {"ChecksumAlgorithm": "CRC32"}
+        return str(self._call("create_multipart_upload", key, **fields, **checksum)["UploadId"])
+
+    def complete(self, key: str, upload: str, entries: list[Entry], if_etag: str | None) -> str:
+        """Make one object of the parts, and return its ETag."""
+        answer = self.conditions.write(
+            key,
+            if_etag,
+            lambda condition: self._call(
+                "complete_multipart_upload",
                 key,
-                if_etag,
-                lambda condition: self._call(
-                    "complete_multipart_upload",
-                    key,
-                    UploadId=upload,
-                    MultipartUpload=listed,
-                    **condition,
-                ),
-            )
+                UploadId=upload,
+                MultipartUpload={"Parts": entries},
+                **condition,
+            ),
+        )
         return unquoted(answer.get("ETag")) or self._etag(key)
 
-    def _send_part(self, key: str, upload: str, source: Source, part: Range) -> Mapping[str, Any]:
+    def send_part(self, key: str, upload: str, source: Source, part: Range) -> Entry:
+        """Send one part of `source`."""
         number, start, length = part
         body = Slice(source, start, length)
         digest = body.md5() if self.md5 else None
@@ -115,8 +150,7 @@ class Uploader:
             "upload_part", key, UploadId=upload, PartNumber=number, Body=body, **_sum(digest)
         )
         _verify(answer, digest, self.bucket.address(key))
-        sums = {name: value for name, value in answer.items() if name.startswith("ChecksumCRC")}
-        return {"PartNumber": number, "ETag": answer["ETag"], **sums}
+        return entry(number, answer)
 
     @contextmanager
     def _aborted_on_failure(self, key: str, upload: str) -> Iterator[None]:
@@ -124,8 +158,7 @@ class Uploader:
             yield
         except BaseException:
             try:
-                with s3_errors(self.bucket.address(key)):
-                    self._call("abort_multipart_upload", key, UploadId=upload)
+                abort(self.bucket, key, upload)
             except StoreAccessError as error:
                 _log.warning("an unfinished upload stays behind: %s", error)
             raise

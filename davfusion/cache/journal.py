@@ -1,0 +1,100 @@
+"""The journal: what the store must still reach, durably, shared by all processes of a share.
+
+This is the side of those who answer requests; outbox.py is the side of the mover that sends.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from davfusion.cache import journal_rows
+from davfusion.cache.filestore import FileStore
+from davfusion.cache.journal_change import Change
+from davfusion.cache.journal_rows import Alias
+from davfusion.cache.pending import SCHEMA, Row, View
+from davfusion.cache.spool import disk_space, remove_content
+from davfusion.database import Database
+from davfusion.stores.store import Metadata
+
+LONGEST_DELAY: Final = 60.0
+"""Seconds that a change waits at most for further changes of its path."""
+
+
+class Journal:
+    """The pending changes of one share, in a file, whose contents lie in `spool`.
+
+    `delay` is the seconds that a change waits for the next one of its path; `clock` gives UTC
+    seconds, the same for all processes. A failure of the file raises sqlite3.Error.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spool: FileStore,
+        *,
+        delay: float = 1.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.database = Database(path, SCHEMA, durable=True)
+        self.clock = clock
+        self._delay = delay
+        self._spool = spool
+        # Of its own, so that a reader does not wait while another thread's commit is on its way.
+        self._reading = Database(path, SCHEMA, durable=True)
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens new ones."""
+        self.database.close()
+        self._reading.close()
+
+    def view(self, path: str) -> View:
+        """What is pending at the path, and whether the store's content there is to be seen."""
+        with self._reading.transaction(write=False) as db:
+            return journal_rows.view(db, path)
+
+    def children(self, directory: str) -> tuple[list[Row], dict[str, Alias]]:
+        """The rows and the aliases of the paths right below, of one moment."""
+        with self._reading.transaction(write=False) as db:
+            return journal_rows.children(db, directory), journal_rows.aliases(db, directory)
+
+    def below(self, directory: str) -> list[Row]:
+        """The rows of all paths below, directories before what is in them."""
+        with self._reading.transaction(write=False) as db:
+            return journal_rows.rows_below(db, directory)
+
+    def has_below(self, directory: str) -> bool:
+        """Whether there is any row below."""
+        with self._reading.transaction(write=False) as db:
+            return journal_rows.has_below(db, directory)
+
+    def seen_as(self, path: str, metadata: Metadata) -> Metadata:
+        """The store's metadata of a file as clients see it."""
+        if metadata["is_dir"] or "etag" not in metadata:
+            return metadata
+        with self._reading.transaction(write=False) as db:
+            known_as = journal_rows.alias(db, path)
+        return known_as.applied(metadata) if known_as else metadata
+
+    def stored_as(self, path: str, given: str) -> str:
+        """The store's ETag of the version that clients know as `given`."""
+        with self._reading.transaction(write=False) as db:
+            known_as = journal_rows.alias(db, path)
+        return known_as.stored if known_as and known_as.given == given else given
+
+    def bytes_pending(self) -> int:
+        """Bytes of all contents that have not reached the store."""
+        return int(self._reading.rows("SELECT bytes FROM total")[0][0])
+
+    @contextmanager
+    def change(self) -> Iterator[Change]:
+        """A transaction; once it is committed, contents that nothing needs any more are removed.
+
+        Raises StoreSpaceLimitError for a full disk.
+        """
+        with disk_space(), self.database.transaction() as db:
+            change = Change(db, self.clock(), self._delay, LONGEST_DELAY)
+            yield change
+        for name in change.dropped:
+            remove_content(self._spool, name)

@@ -1,0 +1,118 @@
+"""Reading and writing the journal's rows, inside of a transaction of the caller."""
+
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from davfusion.cache.pending import COLUMNS, DIRECTORY, INSERT, PARTS_FROM, Row, View
+from davfusion.database import below
+from davfusion.stores import paths
+from davfusion.stores.store import Metadata
+
+_BELOW = "path >= ? AND path < ?"
+
+
+class Alias(NamedTuple):
+    """What clients know a version in the store by, where the store calls it otherwise."""
+
+    stored: str
+    given: str
+    modified: float
+
+    def applied(self, metadata: Metadata) -> Metadata:
+        """`metadata` of the store as clients see it."""
+        if metadata.get("etag") != self.stored:
+            return metadata
+        return {**metadata, "etag": self.given, "modified": self.modified}
+
+
+def view(db: sqlite3.Connection, path: str) -> View:
+    steps = [path, *paths.ancestors(path)]
+    marks = ", ".join("?" * len(steps))
+    sql = f"SELECT {COLUMNS} FROM pending WHERE path IN ({marks})"  # noqa: S608
+    rows = {row[0]: Row(*row) for row in db.execute(sql, steps)}
+    own = rows.pop(path, None)
+    (done,) = db.execute("SELECT done FROM total").fetchone()
+    return View(path, own, any(row.hides_below for row in rows.values()), done)
+
+
+def get(db: sqlite3.Connection, path: str) -> Row | None:
+    sql = f"SELECT {COLUMNS} FROM pending WHERE path = ?"  # noqa: S608
+    row = db.execute(sql, (path,)).fetchone()
+    return row and Row(*row)
+
+
+def children(db: sqlite3.Connection, directory: str) -> list[Row]:
+    sql = f"SELECT {COLUMNS} FROM pending WHERE parent = ?"  # noqa: S608
+    return [Row(*row) for row in db.execute(sql, (directory,))]
+
+
+def rows_below(db: sqlite3.Connection, directory: str) -> list[Row]:
+    """Of everything below, directories before what is in them."""
+    sql = f"SELECT {COLUMNS} FROM pending WHERE {_BELOW} ORDER BY path"  # noqa: S608
+    return [Row(*row) for row in db.execute(sql, below(directory))]
+
+
+def has_below(db: sqlite3.Connection, directory: str) -> bool:
+    sql = f"SELECT 1 FROM pending WHERE {_BELOW} LIMIT 1"  # noqa: S608
+    return db.execute(sql, below(directory)).fetchone() is not None
+
+
+def put(db: sqlite3.Connection, row: Row) -> None:
+    drop(db, row.path)
+    db.execute(INSERT, (paths.parent(row.path), *row))
+
+
+def drop(db: sqlite3.Connection, path: str) -> None:
+    db.execute("DELETE FROM pending WHERE path = ?", (path,))
+
+
+def drop_below(db: sqlite3.Connection, directory: str) -> None:
+    db.execute(f"DELETE FROM pending WHERE {_BELOW}", below(directory))  # noqa: S608
+
+
+def next_change(db: sqlite3.Connection) -> int:
+    db.execute("UPDATE total SET changes = changes + 1")
+    (changes,) = db.execute("SELECT changes FROM total").fetchone()
+    return int(changes)
+
+
+def note_done(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE total SET done = done + 1")
+
+
+def mark_begun(db: sqlite3.Connection, directories: Iterable[str], now: float) -> None:
+    """Something of these directories may be in the store."""
+    db.executemany(
+        "UPDATE pending SET begun = ? WHERE path = ? AND kind = ? AND begun IS NULL",
+        [(now, directory, DIRECTORY) for directory in directories],
+    )
+
+
+def aliases(db: sqlite3.Connection, directory: str) -> dict[str, Alias]:
+    """Name -> alias of the files of a directory."""
+    sql = "SELECT path, stored, given, modified FROM alias WHERE parent = ?"
+    return {paths.name(path): Alias(*rest) for path, *rest in db.execute(sql, (directory,))}
+
+
+def alias(db: sqlite3.Connection, path: str) -> Alias | None:
+    sql = "SELECT stored, given, modified FROM alias WHERE path = ?"
+    row = db.execute(sql, (path,)).fetchone()
+    return row and Alias(*row)
+
+
+def put_alias(db: sqlite3.Connection, path: str, known_as: Alias) -> None:
+    sql = "INSERT OR REPLACE INTO alias VALUES (?, ?, ?, ?, ?)"
+    db.execute(sql, (path, paths.parent(path), *known_as))
+
+
+def drop_alias(db: sqlite3.Connection, path: str, *, tree: bool = False) -> None:
+    db.execute("DELETE FROM alias WHERE path = ?", (path,))
+    if tree:
+        db.execute(f"DELETE FROM alias WHERE {_BELOW}", below(path))  # noqa: S608
+
+
+def abandon(db: sqlite3.Connection, row: Row) -> None:
+    """Have what is left of an upload removed from the store, if there may be something."""
+    if row.token is not None or (row.sent and row.bytes >= PARTS_FROM):
+        db.execute("INSERT INTO abandoned VALUES (?, ?, ?)", (row.path, row.token, row.begun))

@@ -1,0 +1,171 @@
+"""The mover: sends what is pending to the store, many rows at a time, for as long as it runs."""
+
+import itertools
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+from davfusion.cache import schedule
+from davfusion.cache.block_caching_store import BlockCachingStore
+from davfusion.cache.folder import CacheFolder
+from davfusion.cache.holds import Holds
+from davfusion.cache.journal import Journal
+from davfusion.cache.outbox import Outbox
+from davfusion.cache.pending import Row
+from davfusion.cache.schedule import DELETIONS, LARGE, SMALL
+from davfusion.cache.sender import Sender, Sending
+from davfusion.platform import lock_file
+from davfusion.stores.store import InterruptEvent, StoreAccessError
+
+logger = logging.getLogger(__name__)
+
+CONNECTIONS: Final = 16
+"""Rows that are sent at a time."""
+LARGE_AT_ONCE: Final = 2
+BATCH: Final = 1000
+"""Files deleted by one call."""
+ROOM: Final = {SMALL: 2 * CONNECTIONS, LARGE: LARGE_AT_ONCE, DELETIONS: BATCH}
+"""Rows that are taken at a time, some of which wait for a thread."""
+_POLL: Final = 0.05
+_WATCH: Final = 0.5
+_LONGEST_PAUSE: Final = 8.0
+
+
+class Mover:
+    """Sends the rows of `journal` by `store`; one at a time works in a folder.
+
+    While the store does not answer, one row at a time is tried, with growing pauses.
+    """
+
+    def __init__(self, store: BlockCachingStore, folder: CacheFolder, journal: Journal) -> None:
+        self._folder = folder
+        self._journal = journal
+        self._outbox = Outbox(journal, folder.spool)
+        self._holds = Holds(journal, folder.path / "owners")
+        self._service = store.service
+        self._sender = Sender(store, self._service, self._outbox, folder.spool, self._reached)
+        self._failures = 0
+        self._pause_until = 0.0
+        self._lock = threading.Lock()
+        self._under_way: dict[Future[None], list[Sending]] = {}
+
+    def run(self, stop: InterruptEvent, until: Callable[[], bool] = lambda: False) -> None:
+        """Send until `stop` is set, or `until` says so; first wait until no other mover runs."""
+        with (self._folder.path / "mover.lock").open("ab") as lock:
+            while not lock_file(lock):
+                if stop.is_set():
+                    return
+                time.sleep(_POLL)
+            self._outbox.begin()
+            with (
+                ThreadPoolExecutor(CONNECTIONS, "send") as small,
+                ThreadPoolExecutor(LARGE_AT_ONCE, "send-large") as large,
+            ):
+                try:
+                    self._loop(small, large, stop, until)
+                finally:
+                    self._pause_all()
+
+    def step(self, room: Mapping[str, int] = ROOM) -> int:
+        """Send what is due now, in this thread; how many rows that were."""
+        self._abandon()
+        rows = self._outbox.take(room)
+        for together in _jobs(rows):
+            self._sender.send([Sending(row, self._outbox) for row in together])
+        return len(rows)
+
+    def _loop(
+        self,
+        small: ThreadPoolExecutor,
+        large: ThreadPoolExecutor,
+        stop: InterruptEvent,
+        until: Callable[[], bool],
+    ) -> None:
+        watched = 0.0
+        while not (stop.is_set() or until()):
+            self._collect()
+            if time.monotonic() >= watched:
+                watched = time.monotonic() + _WATCH
+                self._watch()
+            if not self._start_due(small, large):
+                time.sleep(_POLL)
+
+    def _start_due(self, small: ThreadPoolExecutor, large: ThreadPoolExecutor) -> bool:
+        rows = self._outbox.take(self._room())
+        for together in _jobs(rows):
+            sendings = [Sending(row, self._outbox) for row in together]
+            pool = large if schedule.lane(together[0]) == LARGE else small
+            self._under_way[pool.submit(self._sender.send, sendings)] = sendings
+        return bool(rows)
+
+    def _room(self) -> dict[str, int]:
+        """How many rows of each lane may be started now."""
+        with self._lock:
+            if self._failures:
+                probes = int(not self._under_way and time.monotonic() >= self._pause_until)
+                return dict.fromkeys(ROOM, probes)
+        busy = Counter(schedule.lane(sendings[0].row) for sendings in self._under_way.values())
+        left = {lane: max(0, most - busy[lane]) for lane, most in ROOM.items()}
+        return left | {DELETIONS: 0 if busy[DELETIONS] else BATCH}
+
+    def _reached(self, answered: bool) -> None:
+        with self._lock:
+            was_away, self._failures = self._failures, 0 if answered else self._failures + 1
+            pause = min(_LONGEST_PAUSE, 0.25 * 2 ** min(self._failures, 16))
+            self._pause_until = time.monotonic() + pause
+        if was_away and answered:
+            self._outbox.hurry_postponed()
+
+    def _collect(self) -> None:
+        for future in [future for future in self._under_way if future.done()]:
+            del self._under_way[future]
+            future.result()
+
+    def _watch(self) -> None:
+        """Break off what is not wanted any more, and have the store forget what was broken off."""
+        self._holds.remove_void()
+        for sending in itertools.chain.from_iterable(self._under_way.values()):
+            if schedule.lane(sending.row) != DELETIONS and self._outbox.is_in_the_way(sending.row):
+                sending.stop()
+        if not self._failures:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        for upload in self._outbox.abandoned():
+            try:
+                self._service.abandon_upload(upload.path, upload.token, upload.since)
+            except StoreAccessError as error:
+                logger.info("an upload of %s is still to be removed: %s", upload.path, error)
+                return
+            self._outbox.forgotten(upload)
+
+    def _pause_all(self) -> None:
+        for sending in itertools.chain.from_iterable(self._under_way.values()):
+            sending.pause()
+
+
+def _jobs(rows: list[Row]) -> list[list[Row]]:
+    """The rows by what is sent together: deletions of files, and each other row by itself."""
+    deletions = [row for row in rows if schedule.lane(row) == DELETIONS]
+    single = [[row] for row in rows if schedule.lane(row) != DELETIONS]
+    return [*single, deletions] if deletions else single
+
+
+class MoverThread:
+    """A mover in a thread of this process."""
+
+    def __init__(self, mover: Mover) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=mover.run, args=(self._stop,), name="mover", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Break off what is being sent; it goes on with the next start."""
+        self._stop.set()
+        self._thread.join()

@@ -1,0 +1,290 @@
+"""The mover's side of the journal: what is due, what is being sent, and what came of it."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from davfusion.cache import journal_rows, schedule
+from davfusion.cache.filestore import FileStore
+from davfusion.cache.journal import Journal
+from davfusion.cache.journal_rows import Alias
+from davfusion.cache.pending import ABSENT, COLUMNS, FAILED, FILE, NOTHING, WAITING, Row
+from davfusion.cache.spool import remove_content, set_apart
+from davfusion.stores import paths
+from davfusion.stores.store import Metadata
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """An upload that will not be finished; see Store.abandon_upload."""
+
+    number: int
+    path: str
+    token: str | None
+    since: float
+
+
+class Outbox:
+    """Used by one mover at a time, from all its threads."""
+
+    def __init__(self, journal: Journal, spool: FileStore) -> None:
+        self._journal = journal
+        self._database = journal.database
+        self._spool = spool
+
+    def begin(self) -> None:
+        """A mover starts: nothing is being sent, whatever the one before was doing."""
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM sending")
+
+    def retry_failed(self) -> int:
+        """Have what failed for good tried again; returns how many rows that are."""
+        with self._database.transaction() as db:
+            found = db.execute(
+                "UPDATE pending SET state = ?, due = 0, attempts = 0 WHERE state = ?",
+                (WAITING, FAILED),
+            )
+            return found.rowcount
+
+    def hurry(self, above: str | None = None) -> None:
+        """Have all that waits sent now; or only the rows of `above` and of what lies above it."""
+        with self._database.transaction() as db:
+            if above is None:
+                db.execute("UPDATE pending SET due = 0 WHERE state = ?", (WAITING,))
+                return
+            for path in (above, *paths.ancestors(above)):
+                db.execute("UPDATE pending SET due = 0 WHERE path = ?", (path,))
+
+    def hurry_postponed(self) -> None:
+        """The store is back: have those sent now that waited for it."""
+        with self._database.transaction() as db:
+            db.execute("UPDATE pending SET due = 0 WHERE state = ? AND attempts > 0", (WAITING,))
+
+    def take(self, room: Mapping[str, int]) -> list[Row]:
+        """Rows that are due, marked as being sent; `room` says how many of each schedule.lane().
+
+        They are as they were before; `begun` tells whether one was tried before.
+        """
+        now = self._journal.clock()
+        if not self._is_due(now):
+            return []
+        with self._database.transaction() as db:
+            taken = self._choose(db, now, dict(room))
+            db.executemany("INSERT INTO sending VALUES (?)", [(row.path,) for row in taken])
+            db.executemany(
+                "UPDATE pending SET begun = coalesce(begun, ?),"
+                " sent = CASE WHEN kind = 'file' AND instr(sent, etag) = 0"
+                " THEN trim(sent || ' ' || etag) ELSE sent END WHERE path = ?",
+                [(now, row.path) for row in taken],
+            )
+            for row in taken:
+                if row.kind != ABSENT:
+                    journal_rows.mark_begun(db, paths.ancestors(row.path), now)
+        return taken
+
+    def _is_due(self, now: float) -> bool:
+        due = self.next_due()
+        return due is not None and due <= now
+
+    def _choose(self, db: sqlite3.Connection, now: float, room: dict[str, int]) -> list[Row]:
+        sending = [path for (path,) in db.execute("SELECT path FROM sending")]
+        held = [path for (path,) in db.execute("SELECT path FROM hold")]
+
+        def hides(directory: str) -> bool:
+            row = journal_rows.get(db, directory)
+            return row is not None and row.hides_below
+
+        choice = schedule.Choice(sending, held, hides)
+        taken: list[Row] = []
+        sql = f"SELECT {COLUMNS} FROM pending WHERE state = ? AND due <= ? ORDER BY due"  # noqa: S608
+        for values in db.execute(sql, (WAITING, now)):
+            row = Row(*values)
+            lane = schedule.lane(row)
+            if room[lane] and choice.allows(row):
+                taken.append(row)
+                room[lane] -= 1
+            if not any(room.values()):
+                break
+        return taken
+
+    def next_due(self) -> float | None:
+        """When the next row is due, in UTC seconds; None: nothing waits."""
+        sql = "SELECT min(due) FROM pending WHERE state = ?"
+        due: float | None = self._database.rows(sql, (WAITING,))[0][0]
+        return due
+
+    def first_failed(self) -> Row | None:
+        """One of the rows that wait for somebody to see to them."""
+        sql = f"SELECT {COLUMNS} FROM pending WHERE state = ? LIMIT 1"  # noqa: S608
+        found = self._database.rows(sql, (FAILED,))
+        return Row(*found[0]) if found else None
+
+    def is_current(self, row: Row) -> bool:
+        """Whether the row is still what it was when it was taken."""
+        with self._database.transaction(write=False) as db:
+            now = journal_rows.get(db, row.path)
+        return now is not None and now.generation == row.generation
+
+    def is_in_the_way(self, row: Row) -> bool:
+        """Whether the sending of the row should be broken off: it is of no use, or others wait."""
+        with self._database.transaction(write=False) as db:
+            now = journal_rows.get(db, row.path)
+            held = [path for (path,) in db.execute("SELECT path FROM hold")]
+        return now is None or now.kind != row.kind or schedule.overlaps(row.path, held)
+
+    def done(self, row: Row, stored: Metadata | None) -> None:
+        """The store has what the row says; `stored` is its answer for a file."""
+        with self._database.transaction() as db:
+            finished = self._finish(db, row, stored)
+        if finished is not None:
+            remove_content(self._spool, finished)
+
+    def all_done(self, rows: Iterable[Row]) -> None:
+        """As done, for deletions."""
+        with self._database.transaction() as db:
+            for row in rows:
+                self._finish(db, row, None)
+
+    def _finish(self, db: sqlite3.Connection, row: Row, stored: Metadata | None) -> str | None:
+        """Returns the file of the spool that is not needed any more."""
+        _release(db, row.path)
+        self._note_alias(db, row, stored)
+        now = journal_rows.get(db, row.path)
+        if now is None:
+            return None
+        if now.generation != row.generation:
+            base = stored.get("etag") if stored and row.kind == FILE else ""
+            sql = "UPDATE pending SET base = ?, sent = '' WHERE path = ?"
+            db.execute(sql, (base, row.path))
+            return None
+        journal_rows.drop(db, row.path)
+        journal_rows.note_done(db)
+        if row.spool is not None:
+            # Should the commit be lost, the row still finds it there; else it is swept away.
+            set_apart(self._spool, row.spool)
+        return row.spool
+
+    def _note_alias(self, db: sqlite3.Connection, row: Row, stored: Metadata | None) -> None:
+        journal_rows.drop_alias(db, row.path, tree=row.kind == ABSENT)
+        if stored is None or row.etag is None or "etag" not in stored:
+            return
+        same_date = int(stored["modified"]) == int(row.modified)
+        if stored["etag"] != row.etag or not same_date:
+            known_as = Alias(stored["etag"], row.etag, row.modified)
+            journal_rows.put_alias(db, row.path, known_as)
+
+    def cleared(self, row: Row) -> None:
+        """The store has lost what it had at the path; the rest of the row is still to be sent."""
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE pending SET clears = ?, base = '' WHERE path = ? AND kind <> ?",
+                (NOTHING, row.path, ABSENT),
+            )
+            journal_rows.drop_alias(db, row.path, tree=True)
+
+    def released(self, rows: Iterable[Row]) -> None:
+        """The sending was broken off; it begins again when nothing is in the way."""
+        with self._database.transaction() as db:
+            for row in rows:
+                _release(db, row.path)
+
+    def postponed(self, rows: Sequence[Row], error: Exception, wished: float | None) -> None:
+        """The store could not be reached, or asks to come again later."""
+        now = self._journal.clock()
+        with self._database.transaction() as db:
+            for row in rows:
+                _release(db, row.path)
+                due = now + schedule.backoff(row.attempts, wished)
+                db.execute(
+                    "UPDATE pending SET attempts = attempts + 1, error = ?, due = max(due, ?)"
+                    " WHERE path = ? AND generation = ?",
+                    (str(error), due, row.path, row.generation),
+                )
+
+    def failed(self, row: Row, error: Exception) -> None:
+        """Trying again does not help until somebody has seen to it."""
+        with self._database.transaction() as db:
+            _release(db, row.path)
+            db.execute(
+                "UPDATE pending SET attempts = attempts + 1, error = ?, state = ?"
+                " WHERE path = ? AND generation = ?",
+                (str(error), FAILED, row.path, row.generation),
+            )
+
+    def rebased(self, row: Row, base: str | None) -> None:
+        """The store has another version than the row was based on, and it is to be replaced."""
+        with self._database.transaction() as db:
+            _release(db, row.path)
+            sql = "UPDATE pending SET base = ?, sent = '', due = 0 WHERE path = ?"
+            db.execute(sql, (base, row.path))
+
+    def set_aside(self, row: Row, copy: str) -> None:
+        """Both versions stay: what the row holds, with all below, goes on as `copy`."""
+        with self._journal.change() as change:
+            db = change.db
+            _release(db, row.path)
+            now = journal_rows.get(db, row.path)
+            if now is None:
+                return
+            for held in (now, *journal_rows.rows_below(db, row.path)):
+                journal_rows.abandon(db, held)
+                journal_rows.drop(db, held.path)
+                if held.kind != ABSENT:
+                    target = paths.rebase(held.path, row.path, copy)
+                    change.insert(moved(held, target))
+            journal_rows.note_done(db)
+            at = self._journal.clock()
+            db.execute("INSERT INTO conflict VALUES (?, ?, ?)", (at, row.path, copy))
+
+    def kept_foreign(self, row: Row) -> None:
+        """What was to be deleted has been replaced by another program meanwhile, and stays."""
+        with self._database.transaction() as db:
+            self._finish(db, row, None)
+            at = self._journal.clock()
+            db.execute("INSERT INTO conflict VALUES (?, ?, ?)", (at, row.path, row.path))
+
+    def keep_token(self, row: Row, token: str | None) -> None:
+        """What the store needs to go on with the upload of the row."""
+        sql = "UPDATE pending SET token = ? WHERE path = ? AND generation = ?"
+        with self._database.transaction() as db:
+            changed = db.execute(sql, (token, row.path, row.generation)).rowcount
+            if not changed and token is not None:
+                values = (row.path, token, self._journal.clock())
+                db.execute("INSERT INTO abandoned VALUES (?, ?, ?)", values)
+
+    def note_progress(self, row: Row, sent: int) -> None:
+        """So many bytes of the row's content have been sent."""
+        sql = "UPDATE pending SET progress = ? WHERE path = ? AND generation = ?"
+        with self._database.transaction() as db:
+            db.execute(sql, (sent, row.path, row.generation))
+
+    def abandoned(self) -> list[Abandoned]:
+        """Uploads that the store is to forget, of paths that are not being sent."""
+        sql = (
+            "SELECT rowid, path, token, since FROM abandoned"
+            " WHERE path NOT IN (SELECT path FROM sending) LIMIT 100"
+        )
+        return [Abandoned(*row) for row in self._database.rows(sql)]
+
+    def forgotten(self, upload: Abandoned) -> None:
+        """The store has forgotten it."""
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM abandoned WHERE rowid = ?", (upload.number,))
+
+
+def moved(row: Row, path: str, base: str | None = "") -> Row:
+    """The row as one of another path, of which nothing has been sent yet."""
+    return Row(
+        path,
+        row.kind,
+        spool=row.spool,
+        bytes=row.bytes,
+        modified=row.modified,
+        etag=row.etag,
+        content_type=row.content_type,
+        base=base,
+    )
+
+
+def _release(db: sqlite3.Connection, path: str) -> None:
+    db.execute("DELETE FROM sending WHERE path = ?", (path,))

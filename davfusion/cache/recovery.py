@@ -1,0 +1,93 @@
+"""Bringing the journal and the spool in line when a server starts."""
+
+import logging
+import sqlite3
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from davfusion.cache.filestore import FileStore
+from davfusion.cache.journal import Journal
+from davfusion.cache.pending import FAILED
+from davfusion.platform import fsync_directory
+
+logger = logging.getLogger(__name__)
+
+LOST: Final = "lost+found"
+_SIDECARS: Final = ("", "-wal", "-shm")
+
+
+def set_aside_if_damaged(path: Path) -> bool:
+    """Whether a journal that SQLite cannot read has been renamed; a new one begins then."""
+    try:
+        if not path.exists() or _is_sound(path):
+            return False
+        reason = "it is not sound"
+    except sqlite3.DatabaseError as error:
+        reason = str(error)
+    logger.error("the journal %s cannot be read (%s): a new one begins", path, reason)
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    for suffix in _SIDECARS:
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(
+                path.with_name(f"{path.name}.damaged-{stamp}{suffix}")
+            )
+    fsync_directory(path.parent)
+    return True
+
+
+def _is_sound(path: Path) -> bool:
+    connection = sqlite3.connect(path)
+    try:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        return bool(verdict == "ok")
+    finally:
+        connection.close()
+
+
+def reconcile(journal: Journal, spool: FileStore, folder: Path) -> None:
+    """Give each row its file, and each file without a row the place where it belongs.
+
+    What a row names goes back to `new`. What lies in `tmp` was never acknowledged, or has been
+    sent, and is removed. Whatever else there is goes to `lost+found`: it is never deleted. Only
+    for the owner of the folder, while nobody works in it.
+    """
+    with journal.database.transaction() as db:
+        for table in ("sending", "hold"):
+            db.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
+    rows = {row.spool: row for row in journal.below("/") if row.spool is not None}
+    for space in ("tmp", "cur", "new"):
+        for found in map(Path, spool.list(space)):
+            if found.name in rows:
+                _return(spool, found, space)
+            elif space == "tmp":
+                found.unlink()
+            else:
+                _keep(found, folder / LOST)
+    for name, row in rows.items():
+        path = spool.path(name, "new")
+        if not path.exists() or path.stat().st_size < row.bytes:
+            logger.error("the content of %s is missing in the spool", row.path)
+            _mark_lost(journal, row.path)
+
+
+def _return(spool: FileStore, found: Path, space: str) -> None:
+    if space != "new":
+        with suppress(FileExistsError):
+            spool.move(found.name, space, "new")
+
+
+def _keep(found: Path, lost: Path) -> None:
+    lost.mkdir(mode=0o700, exist_ok=True)
+    logger.error("%s belongs to no pending change: it is kept in %s", found.name, lost)
+    found.rename(lost / found.name)
+    fsync_directory(lost)
+
+
+def _mark_lost(journal: Journal, path: str) -> None:
+    with journal.database.transaction() as db:
+        db.execute(
+            "UPDATE pending SET state = ?, error = ? WHERE path = ?",
+            (FAILED, "its content is missing in the spool", path),
+        )

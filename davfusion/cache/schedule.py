@@ -1,0 +1,81 @@
+"""When a row is sent, and which rows must wait for others: pure rules."""
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from davfusion.cache.pending import ABSENT, FILE, Row
+from davfusion.stores import paths
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 30.0
+
+
+def backoff(attempts: int, wished: float | None = None) -> float:
+    """Seconds until the next try after so many that failed; never less than the service wishes."""
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempts, 16))
+    return max(random.uniform(longest / 2, longest), wished or 0)  # noqa: S311 - no secret
+
+
+def overlaps(path: str, others: Iterable[str]) -> bool:
+    """Whether one of the paths is `path`, or lies above or below it."""
+    return any(
+        path == other or paths.is_below(path, other) or paths.is_below(other, path)
+        for other in others
+    )
+
+
+class Choice:
+    """Which due rows may be sent together with those that are being sent (`sending`).
+
+    What must first be cleared goes before all that lies below, and nothing is cleared above what
+    is being sent. What is held (`held`, by a move or copy under way) rests, with all above and
+    below. `hides` tells whether the row of a directory, if there is one, hides what is below.
+    """
+
+    def __init__(
+        self, sending: Iterable[str], held: Iterable[str], hides: Callable[[str], bool]
+    ) -> None:
+        self._sending = set(sending)
+        self._held = list(held)
+        self._hides = hides
+        self._blocked: dict[str, bool] = {}
+
+    def allows(self, row: Row) -> bool:
+        """Whether the row may be sent now; if so, it counts as being sent from now on."""
+        if (
+            row.path in self._sending
+            or self._is_blocked(row.path)
+            or (self._held and overlaps(row.path, self._held))
+            or self._clears_what_is_sent(row)
+        ):
+            return False
+        self._sending.add(row.path)
+        return True
+
+    def _is_blocked(self, path: str) -> bool:
+        if path == paths.ROOT:
+            return False
+        up = paths.parent(path)
+        if up not in self._blocked:
+            self._blocked[up] = self._is_blocked(up) or self._hides(up)
+        return self._blocked[up]
+
+    def _clears_what_is_sent(self, row: Row) -> bool:
+        if not row.hides_below or (row.kind == FILE and not row.clears) or row.clears == FILE:
+            return False
+        return any(paths.is_below(path, row.path) for path in self._sending)
+
+
+DELETIONS: Final = "deletions"
+SMALL: Final = "small"
+LARGE: Final = "large"
+LARGE_FROM: Final = 16 << 20
+"""Bytes from which a file counts as large: it is sent over several connections by itself."""
+
+
+def lane(row: Row) -> str:
+    """DELETIONS of files, which one call makes many of, LARGE files, or SMALL: all else."""
+    if row.kind == ABSENT and row.clears == FILE:
+        return DELETIONS
+    return LARGE if row.bytes >= LARGE_FROM else SMALL
