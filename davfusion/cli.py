@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIApplication
 
-    from davfusion.stores.memory import MemoryTree
+    from davfusion.share import PreparedShare
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,8 @@ def command() -> None:
     type=SIZE,
     default="2000MB",
     show_default=True,
-    help="Limit of cached content; 0: none. A local folder is not cached.",
+    help="Limit of cached content and unsent writes together; 0: none. "
+    "A local folder is not cached.",
 )
 @click.option(
     "--cache-expiration",
@@ -101,12 +102,17 @@ def command() -> None:
     help="Seconds until metadata is asked for again.  [default: 60; a folder: always]",
 )
 @click.option(
+    "--write-mode",
+    type=click.Choice(["back", "through"]),
+    help="back: a write is answered once it is safe on this disk, and sent to the store later; "
+    "through: it is answered once the store has it.  [default: back; a folder: through]",
+)
+@click.option(
     "--write-back-delay",
     type=SECONDS,
-    default="0",
+    default="1",
     show_default=True,
-    help="Seconds to hold a write back. There is no write-back yet: "
-    "a write is in the store before it is answered, whatever is given here.",
+    help="Seconds that a write waits for the next one of its file before it is sent.",
 )
 @click.option(
     "--workers",
@@ -170,27 +176,28 @@ def run(settings: ServeConfig) -> None:
         tls.context()
     prepared = share.prepare(settings)
     listener = server.listen(settings.host, settings.port)  # from here on, clients wait
-    make = functools.partial(make_application, settings, prepared.memory)
-    spec = server.WorkerSpec(listener, make, tls, settings.log_level)
-    announce(settings, listener, prepared.folder.path)
+    make = functools.partial(make_application, settings, prepared)
+    send = functools.partial(share.run_mover, settings, prepared) if prepared.sends else None
+    spec = server.WorkerSpec(listener, make, tls, settings.log_level, send)
+    announce(settings, listener, prepared)
     server.Supervisor(spec, settings.workers).run()
 
 
-def make_application(settings: ServeConfig, memory: "MemoryTree | None") -> "WSGIApplication":
+def make_application(settings: ServeConfig, prepared: "PreparedShare") -> "WSGIApplication":
     """What one worker serves."""
     from davfusion import share  # noqa: PLC0415
     from davfusion.access_log import AccessLog  # noqa: PLC0415
     from davfusion.app import build_app  # noqa: PLC0415
     from davfusion.host_check import HostCheck  # noqa: PLC0415
 
-    store, state_path = share.open_share(settings, memory)
+    store, state_path = share.open_share(settings, prepared)
     application: WSGIApplication = build_app(settings, store, state_path)
     if not (settings.has_users or settings.anonymous):
         application = HostCheck(application, settings.host)
     return AccessLog(application)
 
 
-def announce(settings: ServeConfig, listener: "socket.socket", cache: Path) -> None:
+def announce(settings: ServeConfig, listener: "socket.socket", prepared: "PreparedShare") -> None:
     """Say where the share is, how to mount it on this system, and where its cache is."""
     from davfusion.mounting import mount_hints, reachable_names, url_of  # noqa: PLC0415
 
@@ -200,9 +207,11 @@ def announce(settings: ServeConfig, listener: "socket.socket", cache: Path) -> N
     click.echo(f"Serving {settings.target} on {' and '.join(urls)}")
     for hint in mount_hints(urls[-1], sys.platform, users=settings.has_users):
         click.echo(f"  {hint}")
-    click.echo(f"Cache: {cache}")
-    if settings.write_back_delay:
-        click.echo("There is no write-back yet: --write-back-delay has no effect.")
+    click.echo(f"Cache: {prepared.folder}")
+    if prepared.sends:
+        click.echo("Writes are kept there and sent later: `davfusion status` shows what waits.")
+    if prepared.warning:
+        click.echo(f"davfusion: {prepared.warning}", err=True)
     sys.stdout.flush()
 
 

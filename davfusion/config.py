@@ -41,8 +41,10 @@ class ServeConfig:
     """Bytes."""
     cache_expiration: float | None = None
     """Seconds; None: 60, and nothing is cached where asking the store costs as little."""
-    write_back_delay: float = 0.0
-    """Seconds."""
+    write_mode: Literal["back", "through"] | None = None
+    """None: write-back, but through where the store is this machine's own."""
+    write_back_delay: float = 1.0
+    """Seconds that a write waits for the next one of its path before it is sent."""
     workers: int = 2
     read_only: bool = False
     users: tuple[tuple[str, str], ...] = field(default=(), repr=False)

@@ -113,33 +113,53 @@ class WorkerSpec:
     """All that a worker needs; can be pickled.
 
     `make_application` is called in the worker, so that what it opens belongs to that process.
+    `send`, if there is one, is called in a process of its own, beside the workers, and returns
+    when the event is set.
     """
 
     listener: socket.socket
     make_application: "Callable[[], WSGIApplication]"
     tls: TlsFiles | None
     log_level: str
+    send: Callable[[threading.Event], None] | None = None
+
+
+def run_mover(
+    spec: WorkerSpec, life: Connection, supervisors_end: Connection, _is_ready: Event
+) -> None:
+    """The life of the process that sends, as run_worker."""
+    spec.listener.close()
+    must_stop = _prepared(spec, life, supervisors_end)
+    threading.Thread(target=_limit, args=[must_stop], daemon=True).start()
+    if spec.send is not None:
+        spec.send(must_stop)
 
 
 def run_worker(
     spec: WorkerSpec, life: Connection, supervisors_end: Connection, is_ready: Event
 ) -> None:
     """A worker's whole life: serve until the supervisor stops or dies, or SIGTERM comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the supervisor decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    supervisors_end.close()  # the copy that came over the fork would keep the pipe open
-    configure_logging(spec.log_level)
+    must_stop = _prepared(spec, life, supervisors_end)
     tls = spec.tls.context() if spec.tls else None
     server = HttpServer(spec.listener, spec.make_application(), tls)
     server.prepare()
     is_ready.set()
-    must_stop = threading.Event()
-    threading.Thread(target=_wait_for_end, args=(life, must_stop), daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: must_stop.set())
     stopper = threading.Thread(target=_stop, args=(server, must_stop), daemon=True)
     stopper.start()
     server.serve()
     stopper.join()
+
+
+def _prepared(spec: WorkerSpec, life: Connection, supervisors_end: Connection) -> threading.Event:
+    """Make a new process ready; the event is set when it has to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the supervisor decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    supervisors_end.close()  # the copy that came over the fork would keep the pipe open
+    configure_logging(spec.log_level)
+    must_stop = threading.Event()
+    threading.Thread(target=_wait_for_end, args=(life, must_stop), daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: must_stop.set())
+    return must_stop
 
 
 def _wait_for_end(life: Connection, must_stop: threading.Event) -> None:
@@ -149,12 +169,17 @@ def _wait_for_end(life: Connection, must_stop: threading.Event) -> None:
 
 
 def _stop(server: HttpServer, must_stop: threading.Event) -> None:
-    """Let requests under way finish, but end the process when that takes too long."""
+    """Let requests under way finish."""
+    _limit(must_stop)
+    server.stop()
+
+
+def _limit(must_stop: threading.Event) -> None:
+    """Once the process has to end, end it however long what it is doing would take."""
     must_stop.wait()
     limit = threading.Timer(STOP_SECONDS, os._exit, [0])
     limit.daemon = True
     limit.start()
-    server.stop()
 
 
 class Restarts:
@@ -184,59 +209,80 @@ class Restarts:
         return max(0.0, min(self._due) - self._clock()) if self._due else None
 
 
-class Supervisor:
-    """Keeps `workers` processes running until SIGINT or SIGTERM.
+Life = Callable[[WorkerSpec, Connection, Connection, Event], None]
 
-    It stays free of threads, since it forks again whenever a worker dies.
+
+@dataclass(frozen=True)
+class Role:
+    """What a process does, and when one that died is replaced."""
+
+    name: str
+    life: Life
+    restarts: Restarts
+
+
+class Supervisor:
+    """Keeps `workers` processes, and the one that sends, running until SIGINT or SIGTERM.
+
+    It stays free of threads, since it forks again whenever a process dies.
     """
 
     def __init__(self, spec: WorkerSpec, workers: int) -> None:
         self._spec = spec
-        self._workers = workers
+        worker = Role("worker", run_worker, Restarts())
+        self._roles = [worker] * workers
+        if spec.send is not None:
+            self._roles.append(Role("mover", run_mover, Restarts()))
         self._context: BaseContext = multiprocessing.get_context(START_METHOD)
         self._life, self._end = self._context.Pipe(duplex=False)
-        self._running: dict[BaseProcess, float] = {}
-        self._restarts = Restarts()
+        self._running: dict[BaseProcess, tuple[Role, float]] = {}
         self._is_ready: Event = self._context.Event()
         self._is_stopping = False
 
     def run(self) -> None:
-        """Returns when all workers have ended."""
+        """Returns when all processes have ended."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        for _ in range(self._workers):
-            self._start()
+        for role in self._roles:
+            self._start(role)
         while self._running or not self._is_stopping:
             self._watch()
 
-    def _start(self) -> None:
+    def _start(self, role: Role) -> None:
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=run_worker, args=(self._spec, self._life, self._end, self._is_ready)
+            target=role.life, args=(self._spec, self._life, self._end, self._is_ready)
         )
         process.start()
-        self._running[process] = time.monotonic()
-        logger.debug("worker %d started", process.pid)
+        self._running[process] = role, time.monotonic()
+        logger.debug("%s %d started", role.name, process.pid)
 
     def _watch(self) -> None:
         awaited: list[Any] = [process.sentinel for process in self._running]
         if not self._is_stopping:
             awaited.append(self._life)  # shows its end as soon as a signal has closed it
-        wait(awaited, self._restarts.next_due())
+        wait(awaited, self._next_due())
         for process in [process for process in self._running if not process.is_alive()]:
-            started = self._running.pop(process)
+            role, started = self._running.pop(process)
             if not self._is_stopping:
-                self._note_death(process, started)
+                self._note_death(process, role, started)
         if not self._is_stopping:
-            for _ in range(self._restarts.take_due()):
-                self._start()
+            for role in dict.fromkeys(self._roles):
+                for _ in range(role.restarts.take_due()):
+                    self._start(role)
 
-    def _note_death(self, process: BaseProcess, started: float) -> None:
+    def _next_due(self) -> float | None:
+        due = [role.restarts.next_due() for role in self._roles]
+        return min((moment for moment in due if moment is not None), default=None)
+
+    def _note_death(self, process: BaseProcess, role: Role, started: float) -> None:
         if not self._is_ready.is_set():
             self._stop()
-            raise ServerError("a worker process could not start; its error stands above")
-        pause = self._restarts.died(started)
+            raise ServerError(f"a {role.name} process could not start; its error stands above")
+        pause = role.restarts.died(started)
         code = process.exitcode
-        logger.error("worker %d ended with %s; the next starts in %gs", process.pid, code, pause)
+        logger.error(
+            "%s %d ended with %s; the next starts in %gs", role.name, process.pid, code, pause
+        )
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """First: stop taking requests and finish those under way. Again: end at once."""

@@ -4,18 +4,31 @@ import dataclasses
 import multiprocessing
 import os
 import threading
+import time
 from pathlib import Path
+from typing import Final
 
+from davfusion.cache.block_caching_store import over_blocks
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.folder import CacheFolder, CacheInUseError, cache_id_for
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
+from davfusion.cache.mover import Mover
+from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
+from davfusion.cache.room import Room
 from davfusion.config import MB, ServeConfig
 from davfusion.platform import START_METHOD
+from davfusion.share_note import note_share
+from davfusion.stores import paths
+from davfusion.stores.background import BackgroundPool
+from davfusion.stores.errors import UnreachableError
 from davfusion.stores.memory import MemoryStore, MemoryTree, MemoryTreeManager
 from davfusion.stores.observed import ObservedStore
+from davfusion.stores.prompt import PromptStore
 from davfusion.stores.registry import TargetError, open_store
+from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import (
+    InterruptEvent,
     NoSuchFilesytemObjectError,
     Store,
     StoreAccessError,
@@ -23,8 +36,16 @@ from davfusion.stores.store import (
     TransientStoreError,
 )
 
-DEFAULT_EXPIRATION = 60.0
+DEFAULT_EXPIRATION: Final = 60.0
 """Seconds."""
+
+_PATIENCE: Final = 1.5
+"""Seconds that a start waits for the store's first answer."""
+_OFFLINE: Final = "Until it answers, what is cached is served, and writes are kept and sent later."
+_IMPATIENT: Final = RetryPolicy(attempts=4, total=3)
+"""For calls that a client waits for."""
+_PERSISTENT: Final = RetryPolicy(attempts=3, total=10)
+"""For the mover, which itself tries again for ever."""
 
 
 class ShareError(Exception):
@@ -33,24 +54,34 @@ class ShareError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class PreparedShare:
-    """A share that can be served; its cache folder stays claimed while this is kept."""
+    """A share that can be served; can be pickled."""
 
-    folder: CacheFolder
+    folder: Path
+    """The cache folder, which stays claimed until this process ends."""
     memory: MemoryTree | None
     """What all workers of `memory:` share; it lives in a process of its own."""
+    sends: bool
+    """Whether writes are sent later, by run_mover in a process of its own."""
+    started: float
+    """UTC seconds."""
+    warning: str | None
+    """What the user should know though the share can be served."""
 
 
 def prepare(config: ServeConfig) -> PreparedShare:
     """Ask the store whether it can be used, and claim and recover the cache folder.
 
-    Called once, before the workers start. Raises ShareError.
+    Called once, before the workers start. Raises ShareError. A store that does not answer is no
+    error: what is cached is served, and writes are kept, until it does.
     """
     store = _open_target(config)
     folder = _cache_folder(config, store)
     _check_outside(folder, config.target)
+    sends = _writes_back(config, store)
     try:
         folder.claim()
         folder.recover()
+        note_share(folder, config)
     except CacheInUseError as error:
         raise ShareError(f"{error}: stop it, or give this one another --cache-id") from error
     except OSError as error:
@@ -58,11 +89,50 @@ def prepare(config: ServeConfig) -> PreparedShare:
             f"the cache folder {folder.path} cannot be written ({error.strerror}): "
             "choose another with --cache-dir"
         ) from error
+    _claimed.append(folder)
+    if not sends:
+        _require_nothing_pending(folder)
+    warning = _check_access(config, store)
+    memory = _shared_memory() if store.features.one_process else None
+    return PreparedShare(folder.path, memory, sends, time.time(), warning)
+
+
+_claimed: list[CacheFolder] = []
+"""Folders of this process; the claim lasts as long as the object."""
+
+
+def _check_access(config: ServeConfig, store: Store) -> str | None:
+    """A warning where nobody answers, ShareError where the answer is no."""
+    pool = BackgroundPool(1, "check")
     try:
-        store.check_access()
+        pool.submit(store.check_access).result(_PATIENCE)
+    except UnreachableError as error:
+        return f"{error}; {_cure(config, error)}. {_OFFLINE}"
+    except TimeoutError:
+        return f"{store.get_name()} does not answer. {_OFFLINE}"
     except StoreAccessError as error:
         raise ShareError(f"{error}; {_cure(config, error)}") from error
-    return PreparedShare(folder, _shared_memory() if store.features.one_process else None)
+    finally:
+        pool.close()
+    return None
+
+
+def _require_nothing_pending(folder: CacheFolder) -> None:
+    journal = folder.journal(0)
+    try:
+        if journal.has_below(paths.ROOT):
+            raise ShareError(
+                "changes of an earlier run have not been sent yet: run `davfusion drain`, or serve "
+                "with --write-mode back"
+            )
+    finally:
+        journal.close()
+
+
+def _writes_back(config: ServeConfig, store: Store) -> bool:
+    if config.write_mode is None:
+        return not store.features.cheap_metadata
+    return config.write_mode == "back"
 
 
 def _check_outside(folder: CacheFolder, target: str) -> None:
@@ -103,20 +173,46 @@ def _cure(config: ServeConfig, error: StoreAccessError) -> str:
     return "give this user the permission to read it, or start as another"
 
 
-def open_share(config: ServeConfig, memory: MemoryTree | None = None) -> tuple[Store, Path]:
+def open_share(config: ServeConfig, prepared: PreparedShare) -> tuple[Store, Path]:
     """All that stands between the DAV side and the service, and the database of locks.
 
     Called in each worker: clients of a service do not survive a fork.
     """
+    target = _open_target(config) if prepared.memory is None else MemoryStore(prepared.memory)
+    folder = _cache_folder(config, target)
+    age = _expiration(config, target)
+    store: Store = PromptStore(RetryingStore(ObservedStore(target), _IMPATIENT))
+    if age:
+        listings, started = folder.listings, prepared.started
+        store = MetadataCachingStore(store, age, listings=listings, started=started)
+    megabytes, name, parent = config.cache_size // MB, folder.path.name, folder.path.parent
+    if prepared.sends:
+        delay = config.write_back_delay
+        store = MultiprocessingCachingStore(
+            store, age, megabytes, name, parent, write_back_delay=delay, owns_cache=False
+        )
+    else:
+        store = CachingStore(store, age, megabytes, name, parent)
+    return store, folder.path / "state.sqlite"
+
+
+def open_mover(config: ServeConfig, memory: MemoryTree | None = None) -> Mover:
+    """What sends the writes that open_share's stores keep; called in a process of its own."""
     target = _open_target(config) if memory is None else MemoryStore(memory)
     folder = _cache_folder(config, target)
-    expiration = _expiration(config, target)
-    store: Store = RetryingStore(ObservedStore(target))
-    if expiration:
-        store = MetadataCachingStore(store, expiration, listings=folder.listings)
-    megabytes = config.cache_size // MB
-    store = CachingStore(store, expiration, megabytes, folder.path.name, folder.path.parent)
-    return store, folder.path / "state.sqlite"
+    age = _expiration(config, target)
+    store: Store = RetryingStore(ObservedStore(target), _PERSISTENT)
+    if age:
+        store = MetadataCachingStore(store, age, listings=folder.listings)
+    journal = folder.journal(config.write_back_delay)
+    room = Room(config.cache_size, journal, folder.spool)
+    clean = over_blocks(store, age, config.cache_size // MB, folder, room.spooled)
+    return Mover(clean, folder, journal)
+
+
+def run_mover(config: ServeConfig, prepared: PreparedShare, stop: InterruptEvent) -> None:
+    """Send writes until `stop` is set."""
+    open_mover(config, prepared.memory).run(stop)
 
 
 def _open_target(config: ServeConfig) -> Store:

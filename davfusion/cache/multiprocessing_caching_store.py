@@ -214,7 +214,7 @@ class MultiprocessingCachingStore(StoreWrapper):
                 content_type=new.content_type,
             )
 
-    def store_resumable(  # noqa: PLR0913 - as the contract says
+    def store_resumable(
         self,
         fileobject: BinaryIO,
         path: str,

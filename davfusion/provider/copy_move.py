@@ -75,7 +75,7 @@ def _checked(tree: DavTree, request: DavRequest) -> Transfer:
         raise DAVError(403, "The destination lies inside the source.")
     if paths.is_below(src, dst):
         raise DAVError(403, "The source lies inside the destination, which would be replaced.")
-    replaced = tree.find(dst)
+    replaced = tree.presumed(dst)
     if replaced is None:
         tree.check_parent(dst)
     elif not request.overwrite:

@@ -11,7 +11,7 @@ def mkcol(tree: DavTree, request: DavRequest) -> Response:
     """Make an empty folder in one that exists."""
     if request.has_body():
         raise DAVError(415, "MKCOL takes no body.")
-    existing = tree.find_target(request)
+    existing = tree.find_place(request)
     tree.check_conditions(request, existing)
     if existing is not None:
         raise DAVError(405, "The name is taken.")

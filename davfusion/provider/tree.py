@@ -58,6 +58,26 @@ class DavTree:
         """
         return self.find(request.path, fresh=names_version(request))
 
+    def find_place(self, request: DavRequest) -> Metadata | None:
+        """As find_target, for what is about to be made there.
+
+        Conditions aside, see presumed.
+        """
+        fresh = names_version(request)
+        return self.find_target(request) if fresh else self.presumed(request.path)
+
+    def presumed(self, path: str) -> Metadata | None:
+        """As find; where the service cannot be asked and writes succeed without it, nothing.
+
+        Should something be there, it stays beside what is written.
+        """
+        try:
+            return self.find(path)
+        except DAVError as error:
+            if error.value != 503 or not self._writes_offline:
+                raise
+            return None
+
     def target(self, request: DavRequest) -> Metadata:
         """As find_target; DAVError 404 for nothing."""
         return _present(self.find_target(request))
@@ -69,10 +89,20 @@ class DavTree:
         return (None, None) if free is None or used is None else (free, used)
 
     def check_parent(self, path: str) -> None:
-        """DAVError 409 unless the folder that is to hold `path` exists."""
+        """DAVError 409 unless the folder that is to hold `path` exists, as far as can be known."""
         up = paths.parent(path)
-        if up != paths.ROOT and not (self.find(up) or {"is_dir": False})["is_dir"]:
+        try:
+            is_there = up == paths.ROOT or (self.find(up) or {"is_dir": False})["is_dir"]
+        except DAVError as error:
+            if error.value != 503 or not self._writes_offline:
+                raise
+            return
+        if not is_there:
             raise DAVError(409, "The parent folder does not exist.")
+
+    @property
+    def _writes_offline(self) -> bool:
+        return self.store.features.writes_offline
 
     def check_conditions(self, request: DavRequest, metadata: Metadata | None) -> None:
         """DAVError 412 (304 for a read) unless the request's conditions hold.

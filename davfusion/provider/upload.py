@@ -82,6 +82,8 @@ class UploadBody:
     ) -> None:
         self._environ = environ
         length = environ.get("CONTENT_LENGTH")
+        self.size = int(length) if length else _expected_length(environ)
+        """Bytes that will come, None where the client does not say."""
         self._left = int(length) if length else None if _is_chunked(environ) else 0
         self._digests = digests
         self._at_end = at_end
@@ -114,13 +116,19 @@ class UploadBody:
         self._at_end()
 
 
+def _expected_length(environ: Environ) -> int | None:
+    """What Finder says of a chunked body."""
+    value: str = environ.get("HTTP_X_EXPECTED_ENTITY_LENGTH", "").strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
+
+
 def _is_chunked(environ: Environ) -> bool:
     return "HTTP_TRANSFER_ENCODING" in environ
 
 
 def put(tree: DavTree, request: DavRequest) -> Response:
     """Create or replace a file."""
-    existing = tree.find_target(request)
+    existing = tree.find_place(request)
     if existing and existing["is_dir"]:
         raise DAVError(405, "A folder cannot be written as a file.")
     if request.header("Content-Range") is not None:

@@ -1,14 +1,15 @@
-"""BackgroundPool: threads for calls that nobody waits for to the end."""
+"""BackgroundPool: threads for calls that need not be waited for to the end."""
 
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 _Task = tuple[Future[Any], Callable[[], Any]]
 
@@ -44,6 +45,11 @@ class BackgroundPool:
         if not process.idle.acquire(blocking=False):
             self._grow(process)
         return future
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """What `function` returns for each item, in their order; all are submitted at once."""
+        futures = [self.submit(function, item) for item in items]
+        return (future.result() for future in futures)
 
     def close(self) -> None:
         """End the threads, each after the call it is in, once all that was submitted is begun."""

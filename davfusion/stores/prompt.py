@@ -22,7 +22,7 @@ THREADS: Final = 64
 """Questions under way; those left behind end by the SDK's own timeouts."""
 
 PROBED: Final = "/.davfusion-probe"
-"""What is asked about to learn whether the service answers: any answer will do."""
+"""What is listed to learn whether the service answers: any answer will do."""
 
 _log = logging.getLogger(__name__)
 
@@ -168,8 +168,8 @@ class PromptStore(StoreWrapper):
             self._away = reason
             self._until = self._clock() + self._pause
 
-    def _probe(self) -> Future[Metadata]:
-        return self._pool.submit(self._store.get_metadata, PROBED)
+    def _probe(self) -> Future[object]:
+        return self._pool.submit(self._store.get_directory_metadata, PROBED)
 
 
 class _BegunWalk:

@@ -131,7 +131,7 @@ def test_after_a_pause_a_store_that_answers_is_back(
     time.now += PAUSE
     service.calls.clear()
     call(store)
-    assert service.calls["get_metadata"] - (call is QUESTIONS[0]) == 1
+    assert service.calls["get_directory_metadata"] - (call is QUESTIONS[1]) == 1
 
 
 def test_one_call_a_pause_finds_out_whether_anyone_is_there(service: Service, time: Time) -> None:
@@ -143,7 +143,7 @@ def test_one_call_a_pause_finds_out_whether_anyone_is_there(service: Service, ti
                 store.delete("/d/file")
         assert service.calls.total() == expected
         time.now += PAUSE
-    assert service.calls == {"delete": 1, "get_metadata": 2}
+    assert service.calls == {"delete": 1, "get_directory_metadata": 2}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -17,6 +16,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
+from davfusion.stores.background import BackgroundPool
 from davfusion.stores.errors import StoreAccessError
 from davfusion.stores.s3.errors import s3_errors
 
@@ -54,7 +54,7 @@ class _Process:
         self.id = os.getpid()
         self.lock = threading.Lock()
         self.client: S3Client | None = None
-        self.pool: ThreadPoolExecutor | None = None
+        self.pool: BackgroundPool | None = None
 
 
 class Connection:
@@ -75,12 +75,12 @@ class Connection:
             return process.client
 
     @property
-    def pool(self) -> ThreadPoolExecutor:
+    def pool(self) -> BackgroundPool:
         """Threads for single requests that run beside another; they wait for nothing else."""
         process = self._here()
         with process.lock:
             if process.pool is None:
-                process.pool = ThreadPoolExecutor(CONNECTIONS // 2, "s3")
+                process.pool = BackgroundPool(CONNECTIONS, "s3")
             return process.pool
 
     def reset(self) -> None:
