@@ -181,6 +181,11 @@ def run(settings: ServeConfig) -> None:
     spec = server.WorkerSpec(listener, make, tls, settings.log_level, send)
     announce(settings, listener, prepared)
     server.Supervisor(spec, settings.workers).run()
+    if waiting := share.count_pending(prepared):
+        click.echo(
+            f"{waiting} changes have not been sent yet: the next start goes on with them, "
+            "or `davfusion drain` sends them now"
+        )
 
 
 def make_application(settings: ServeConfig, prepared: "PreparedShare") -> "WSGIApplication":

@@ -129,6 +129,17 @@ def _require_nothing_pending(folder: CacheFolder) -> None:
         journal.close()
 
 
+def count_pending(prepared: PreparedShare) -> int:
+    """How many changes the store has not got yet."""
+    if not prepared.sends:
+        return 0
+    journal = CacheFolder(prepared.folder.parent, prepared.folder.name).journal(0)
+    try:
+        return journal.count()
+    finally:
+        journal.close()
+
+
 def _writes_back(config: ServeConfig, store: Store) -> bool:
     if config.write_mode is None:
         return not store.features.cheap_metadata

@@ -208,7 +208,7 @@ def test_s3_answers_within_a_moment(
 ) -> None:
     give_keys(monkeypatch, s3_server)
     start = time.monotonic()
-    with serving(f"s3://{bucket}/prefix") as server:
+    with serving(f"s3://{bucket}/prefix", "--write-mode", "through") as server:
         assert server.status("missing") == 404
         assert time.monotonic() - start < 5  # 1.1 s on a machine at rest
         server.request("a.txt", "PUT", body=b"stored")
@@ -230,8 +230,19 @@ def test_s3_that_cannot_be_used(
     wrong = refusal(f"s3://{bucket}")
     assert "AWS_ACCESS_KEY_ID" in wrong
     assert "wrong" not in wrong
+
+
+@live
+def test_a_server_that_nobody_answers_is_named(
+    environment: None, s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_keys(monkeypatch, s3_server)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert "AWS_ENDPOINT_URL" in refusal(f"s3://{bucket}")
+    with serving(f"s3://{bucket}") as server:
+        assert server.status("a.txt") == 503
+        log = server.stop()
+    assert "http://127.0.0.1:9" in log
+    assert "AWS_ENDPOINT_URL" in log
 
 
 def give_keys(monkeypatch: pytest.MonkeyPatch, server: S3Server) -> None:

@@ -83,6 +83,10 @@ class Journal:
             known_as = journal_rows.alias(db, path)
         return known_as.stored if known_as and known_as.given == given else given
 
+    def count(self) -> int:
+        """How many paths the store has not got as they are to be."""
+        return int(self._reading.rows("SELECT count(*) FROM pending")[0][0])
+
     def bytes_pending(self) -> int:
         """Bytes of all contents that have not reached the store."""
         return int(self._reading.rows("SELECT bytes FROM total")[0][0])
