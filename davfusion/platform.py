@@ -38,6 +38,13 @@ if sys.platform == "win32":
             return False
         return True
 
+    def is_locked(file: IO[Any]) -> bool:
+        """Whether another handle holds the lock of lock_file; takes it for a moment."""
+        if not lock_file(file):
+            return True
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        return False
+
     def wait_for_lock(file: IO[Any]) -> None:
         """As lock_file, but wait until the lock is free."""
         while not lock_file(file):
@@ -85,6 +92,15 @@ else:
         except BlockingIOError:
             return False
         return True
+
+    def is_locked(file: IO[Any]) -> bool:
+        """Whether another handle holds the lock of lock_file; takes it for a moment."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(file, fcntl.LOCK_UN)
+        return False
 
     def wait_for_lock(file: IO[Any]) -> None:
         """As lock_file, but wait until the lock is free."""

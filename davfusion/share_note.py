@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from davfusion.config import S3Options, ServeConfig
 from davfusion.platform import fsync_directory
 
 _NAME: Final = "share.json"
+_SCHEME: Final = re.compile("[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Where the AWS SDK looks for the service: another program's environment may not have them."""
 
@@ -44,7 +46,7 @@ class ShareNote:
 def note_share(folder: CacheFolder, config: ServeConfig) -> None:
     """Write the note, whole or not at all; OSError."""
     note = ShareNote(
-        _absolute(config.target),
+        absolute(config.target),
         _with_endpoint(config.s3),
         config.cache_size,
         config.cache_expiration,
@@ -78,10 +80,10 @@ def read_note(folder: Path) -> ShareNote | None:
         return None
 
 
-def _absolute(target: str) -> str:
-    """A folder named from the server's working directory, for those who work elsewhere."""
-    path = Path(target.removeprefix("local:")).expanduser()
-    return str(path.absolute()) if target.startswith("local:") or path.exists() else target
+def absolute(target: str) -> str:
+    """The target as it is named from every working directory."""
+    folder = target.removeprefix("local:")
+    return target if _SCHEME.match(folder) else str(Path(folder).expanduser().absolute())
 
 
 def _with_endpoint(s3: S3Options) -> S3Options:

@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,12 @@ import pytest
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.stores.observed import ObservedStore
+from tests.cache import writeback
 from tests.provider.client import DavClient, Reply
 from tests.remote import RemoteStore
+
+SAFE_SAVE = 5
+"""Calls; one uploads, the others copy the old version, look at the copy and delete it again."""
 
 
 class Budget:
@@ -102,3 +106,88 @@ def test_deleting_and_making_folders(budget: Budget) -> None:
     client.propfind("/", depth="1")
     assert budget.of(lambda: client("MKCOL", "/new")) == {"create_directory": 1}
     assert budget.of(lambda: client("DELETE", "/new")) == {"delete": 1}
+
+
+class WriteBackBudget(Budget):
+    """A share with write-back; drain() is what its mover does."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "unused")
+        self.caching = writeback.share(self.store, folder, delay=0)
+        self.client = DavClient(self.caching)
+        self.mover = writeback.mover(self.store, folder)
+
+    def drain(self) -> Counter[str]:
+        """The calls that it takes until the store has everything."""
+        self.store.reset()
+        while self.mover.step():
+            pass
+        return Counter(self.store.calls)
+
+
+@pytest.fixture
+def write_back(tmp_path: Path) -> Iterator[WriteBackBudget]:
+    budget = WriteBackBudget(tmp_path)
+    budget.truth.create_directory("/d")
+    for number in range(1000):
+        budget.truth.store_fileobject(io.BytesIO(b"x"), f"/d/f{number}")
+    budget.client.propfind("/", depth="1")
+    budget.client.propfind("/d", depth="1")
+    yield budget
+    budget.mover.close()
+    budget.caching.close()
+
+
+def test_writes_wait_for_nothing(write_back: WriteBackBudget) -> None:
+    client = write_back.client
+    move = {"Destination": "/new/moved"}
+    for request in (
+        lambda: client.put("/d/new", b"1"),
+        lambda: client.put("/d/f1", b"2"),
+        lambda: client("MKCOL", "/new"),
+        lambda: client("MOVE", "/d/new", headers=move),
+        lambda: client("DELETE", "/d/f2"),
+        lambda: client("DELETE", "/d"),
+        lambda: client.propfind("/", depth="1"),
+        lambda: client.get("/new/moved"),
+    ):
+        assert write_back.of(request) == {}
+
+
+def test_written_and_deleted_costs_nothing(write_back: WriteBackBudget) -> None:
+    write_back.client.put("/d/new", b"content")
+    write_back.client("DELETE", "/d/new")
+    write_back.client("MKCOL", "/d/folder")
+    write_back.client.put("/d/folder/new", b"content")
+    write_back.client("DELETE", "/d/folder")
+    assert write_back.drain() == {}
+
+
+def test_rewriting_costs_one_upload(write_back: WriteBackBudget) -> None:
+    for number in range(10):
+        write_back.client.put("/d/f1", b"%d" % number)
+    assert write_back.drain() == {"store_resumable": 1}
+    assert write_back.of(lambda: write_back.client.get("/d/f1")) == {}
+
+
+def test_a_safe_save_costs_one_upload(write_back: WriteBackBudget) -> None:
+    """Write beside, move the old away, move in, delete the old."""
+    client, content = write_back.client, bytes(200_000)
+    write_back.store.reset()
+    client.put("/d/new", content)
+    client("MOVE", "/d/f1", headers={"Destination": "/d/old"})
+    client("MOVE", "/d/new", headers={"Destination": "/d/f1"})
+    client("DELETE", "/d/old")
+    assert write_back.store.calls["store_fileobject"] == 0
+    calls = Counter(write_back.store.calls) + write_back.drain()
+    assert calls["store_resumable"] == 1
+    assert write_back.truth.get_file("/d/f1") == content
+    assert not write_back.truth.exists("/d/old")
+    assert calls.total() <= SAFE_SAVE
+
+
+def test_deletions_go_together(write_back: WriteBackBudget) -> None:
+    for number in range(1000):
+        write_back.client("DELETE", f"/d/f{number}")
+    assert write_back.drain() == {"get_directory_metadata": 1, "delete_many": 1}
+    assert write_back.truth.get_directory_metadata("/d") == {}

@@ -3,10 +3,10 @@
 import datetime
 import itertools
 import socket
+from collections.abc import Callable
 from typing import Final
 
 from davfusion.stores import paths
-from davfusion.stores.store import Store
 
 _LONGEST: Final = 255
 """Bytes of a name that file systems take."""
@@ -25,12 +25,12 @@ def copy_name(name: str, date: datetime.date, host: str, number: int = 1) -> str
     return stem.encode()[:room].decode(errors="ignore") + ending
 
 
-def free_name(path: str, store: Store) -> str:
-    """A path beside `path` where the store has nothing."""
+def free_name(path: str, is_taken: Callable[[str], bool]) -> str:
+    """A path beside `path` for a version that is to stay beside the one that is there."""
     host = socket.gethostname().partition(".")[0].replace("/", "-") or "davfusion"
     today = datetime.datetime.now().astimezone().date()
     for number in itertools.count(1):
         copy = paths.join(paths.parent(path), copy_name(paths.name(path), today, host[:40], number))
-        if not store.exists(copy):
+        if not is_taken(copy):
             return copy
     raise AssertionError("there is always a further number")

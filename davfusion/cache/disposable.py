@@ -54,6 +54,19 @@ class DisposableDatabase:
             self._database.close()
             self._process = 0
 
+    def throw_away(self) -> None:
+        """Begin anew, for all processes; what they read or write meanwhile is void.
+
+        Raises OSError.
+        """
+        with self._lock:
+            self._database.close()
+            self._process = 0
+            if self._path is not None:
+                with exclusive(self._path):
+                    for suffix in ("-wal", "-shm", ""):
+                        _sidecar(self._path, suffix).unlink(missing_ok=True)
+
     def _run(self, task: Callable[[sqlite3.Connection], T], write: bool) -> T:
         if self._process != os.getpid():
             self._open()

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from platformdirs import user_cache_path
 
@@ -14,8 +14,12 @@ from davfusion.cache import recovery
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
 from davfusion.cache.listings import ListingTable
-from davfusion.platform import lock_file
+from davfusion.platform import is_locked, lock_file
 from davfusion.stores.paths import is_valid_name
+
+_LOCK: Final = "lock"
+_PROBED: Final = 0.2
+"""Seconds that a claim is tried: is_in_use() of another process takes the lock for a moment."""
 
 
 class CacheInUseError(Exception):
@@ -53,12 +57,20 @@ class CacheFolder:
         made or written.
         """
         self.prepare()
-        lock = (self.path / "lock").open("ab")
-        if not lock_file(lock):
+        lock = (self.path / _LOCK).open("ab")
+        if not _locked_within(_PROBED, lock):
             lock.close()
             raise CacheInUseError(f"another server uses the cache folder {self.path}")
         self._lock = lock
         self.path.chmod(0o700)
+
+    def is_in_use(self) -> bool:
+        """Whether there is an owner now."""
+        try:
+            with (self.path / _LOCK).open("rb") as lock:
+                return is_locked(lock)
+        except FileNotFoundError:
+            return False
 
     def journal(self, delay: float, clock: Callable[[], float] = time.time) -> Journal:
         """The changes that have not been sent; see Journal."""
@@ -84,6 +96,15 @@ class CacheFolder:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def _locked_within(seconds: float, lock: IO[Any]) -> bool:
+    give_up = time.monotonic() + seconds
+    while not lock_file(lock):
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def cache_id_for(store_name: str) -> str:

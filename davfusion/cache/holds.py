@@ -61,7 +61,7 @@ class Holds:
     def remove_void(self) -> None:
         """Remove the holds of processes that have ended."""
         rows = self._journal.database.rows("SELECT DISTINCT owner FROM hold")
-        void = [owner for (owner,) in rows if self._has_ended(owner)]
+        void = [owner for (owner,) in rows if has_ended(self._folder / owner)]
         with self._journal.database.transaction() as db:
             db.executemany("DELETE FROM hold WHERE owner = ?", [(owner,) for owner in void])
         for owner in void:
@@ -95,13 +95,6 @@ class Holds:
             self._owner = os.getpid(), name, lock
         return self._owner[1]
 
-    def _has_ended(self, owner: str) -> bool:
-        try:
-            with (self._folder / owner).open("r+b") as lock:
-                return lock_file(lock)
-        except FileNotFoundError:
-            return True
-
     def _until(self, is_so: Callable[[], bool]) -> None:
         left = LONGEST_WAIT
         while not is_so():
@@ -109,6 +102,15 @@ class Holds:
                 raise TransientStoreError("another change of the same folder is still under way")
             self._wait(_POLL)
             left -= _POLL
+
+
+def has_ended(owner: Path) -> bool:
+    """Whether the process that keeps this file locked is there no more."""
+    try:
+        with owner.open("r+b") as lock:
+            return lock_file(lock)
+    except FileNotFoundError:
+        return True
 
 
 def overlaps_any(some: tuple[str, ...], others: list[str]) -> bool:

@@ -44,6 +44,10 @@ class ListingTable:
         """Close this process's connection; the next use opens a new one."""
         self._database.close()
 
+    def clear(self) -> None:
+        """Forget everything, for all processes; OSError."""
+        self._database.throw_away()
+
     def begin(self, now: float, age: float) -> Moment:
         """The moment before a call to the store; `age` as in Moment."""
         if next(self._begun) % PRUNE_EVERY == 0:

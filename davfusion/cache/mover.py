@@ -42,6 +42,7 @@ class Mover:
     """
 
     def __init__(self, store: BlockCachingStore, folder: CacheFolder, journal: Journal) -> None:
+        self._store = store
         self._folder = folder
         self._journal = journal
         self._outbox = Outbox(journal, folder.spool)
@@ -69,6 +70,11 @@ class Mover:
                     self._loop(small, large, stop, until)
                 finally:
                     self._pause_all()
+
+    def close(self) -> None:
+        """Close this process's files; not while it runs."""
+        self._journal.close()
+        self._store.close()
 
     def step(self, room: Mapping[str, int] = ROOM) -> int:
         """Send what is due now, in this thread; how many rows that were."""

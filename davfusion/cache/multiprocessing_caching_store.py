@@ -57,10 +57,11 @@ class MultiprocessingCachingStore(StoreWrapper):
     caches (None: among the user's caches). `store` may be used by several threads at once.
 
     With `owns_cache`, this object claims the folder and sends by a thread of its own; without,
-    the folder has been claimed, and a mover runs, elsewhere.
+    the folder has been claimed, and a mover runs, elsewhere. `wait` is called with the seconds to
+    pass while others have to send something first.
     """
 
-    def __init__(  # noqa: PLR0913 - the documented five, and three for those who share a folder
+    def __init__(  # noqa: PLR0913 - the documented five, and four for those who share a folder
         self,
         store: Store,
         cache_expiration_time: float = 60,
@@ -71,17 +72,20 @@ class MultiprocessingCachingStore(StoreWrapper):
         write_back_delay: float | None = None,
         owns_cache: bool = True,
         clock: Callable[[], float] = time.time,
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._folder = CacheFolder(cache_dir, cache_id or cache_id_for(store.get_name()))
         self._folder.prepare()
         delay = cache_expiration_time if write_back_delay is None else write_back_delay
         self._age = cache_expiration_time
         self._clock = clock
+        self._wait = wait
         self._files = self._folder.spool
         self._journal = self._folder.journal(delay, clock)
         self._outbox = Outbox(self._journal, self._files)
-        self._holds = Holds(self._journal, self._folder.path / "owners")
-        self._room = Room(cache_size_in_mb * _MEGABYTE, self._journal, self._files)
+        self._holds = Holds(self._journal, self._folder.path / "owners", wait)
+        limit = cache_size_in_mb * _MEGABYTE
+        self._room = Room(limit, self._journal, self._files, wait=wait)
         clean = over_blocks(
             store, cache_expiration_time, cache_size_in_mb, self._folder, self._room.spooled
         )
@@ -272,7 +276,7 @@ class MultiprocessingCachingStore(StoreWrapper):
         while self._journal.has_below(paths.ROOT):
             if (failed := self._outbox.first_failed()) is not None:
                 raise StoreAccessError(f"{failed.path} cannot be stored: {failed.error}")
-            time.sleep(_POLL_SECONDS)
+            self._wait(_POLL_SECONDS)
         super().flush()
 
     def close(self) -> None:

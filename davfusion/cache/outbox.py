@@ -10,6 +10,7 @@ from davfusion.cache.journal import Journal
 from davfusion.cache.journal_rows import Alias
 from davfusion.cache.pending import ABSENT, COLUMNS, FAILED, FILE, NOTHING, WAITING, Row
 from davfusion.cache.spool import remove_content, set_apart
+from davfusion.database import below
 from davfusion.stores import paths
 from davfusion.stores.store import Metadata
 
@@ -37,14 +38,19 @@ class Outbox:
         with self._database.transaction() as db:
             db.execute("DELETE FROM sending")
 
-    def retry_failed(self) -> int:
-        """Have what failed for good tried again; returns how many rows that are."""
+    def retry_failed(self, above: Iterable[str] = (paths.ROOT,)) -> int:
+        """Have what failed for good tried again, of these paths and all below them.
+
+        Returns how many rows that are.
+        """
+        sql = (
+            "UPDATE pending SET state = ?, due = 0, attempts = 0"
+            " WHERE state = ? AND (path = ? OR path >= ? AND path < ?)"
+        )
         with self._database.transaction() as db:
-            found = db.execute(
-                "UPDATE pending SET state = ?, due = 0, attempts = 0 WHERE state = ?",
-                (WAITING, FAILED),
+            return sum(
+                db.execute(sql, (WAITING, FAILED, path, *below(path))).rowcount for path in above
             )
-            return found.rowcount
 
     def hurry(self, above: str | None = None) -> None:
         """Have all that waits sent now; or only the rows of `above` and of what lies above it."""

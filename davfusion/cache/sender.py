@@ -215,7 +215,7 @@ class Sender:
             self._set_aside(row)
 
     def _set_aside(self, row: Row) -> None:
-        copy = conflicts.free_name(row.path, self._service)
+        copy = conflicts.free_name(row.path, self._service.exists)
         logger.warning("%s was changed by another program: ours is kept as %s", row.path, copy)
         self._outbox.set_aside(row, copy)
 
