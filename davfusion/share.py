@@ -25,7 +25,7 @@ from davfusion.stores.memory import MemoryStore, MemoryTree, MemoryTreeManager
 from davfusion.stores.observed import ObservedStore
 from davfusion.stores.prompt import PromptStore
 from davfusion.stores.registry import TargetError, open_store
-from davfusion.stores.retry import RetryPolicy
+from davfusion.stores.retry import DEFAULT_POLICY, RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import (
     InterruptEvent,
@@ -43,7 +43,7 @@ _PATIENCE: Final = 1.5
 """Seconds that a start waits for the store's first answer."""
 _OFFLINE: Final = "Until it answers, what is cached is served, and writes are kept and sent later."
 _IMPATIENT: Final = RetryPolicy(attempts=4, total=3)
-"""For calls that a client waits for."""
+"""For what a client waits for, where writes do not need the store."""
 _PERSISTENT: Final = RetryPolicy(attempts=3, total=10)
 """For the mover, which itself tries again for ever."""
 
@@ -192,7 +192,10 @@ def open_share(config: ServeConfig, prepared: PreparedShare) -> tuple[Store, Pat
     target = _open_target(config) if prepared.memory is None else MemoryStore(prepared.memory)
     folder = _cache_folder(config, target)
     age = _expiration(config, target)
-    store: Store = PromptStore(RetryingStore(ObservedStore(target), _IMPATIENT))
+    policy = _IMPATIENT if prepared.sends else DEFAULT_POLICY
+    store: Store = RetryingStore(ObservedStore(target), policy)
+    if not target.features.cheap_metadata:
+        store = PromptStore(store)
     if age:
         listings, started = folder.listings, prepared.started
         store = MetadataCachingStore(store, age, listings=listings, started=started)

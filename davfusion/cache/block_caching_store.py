@@ -71,7 +71,9 @@ class BlockCachingStore(StoreWrapper):
                 self._reader.keep(self._version(path, stored["etag"], size), content)
 
     def close(self) -> None:
-        """End reading ahead, and close the blocks' files."""
+        """End what goes on in the background, and close the blocks' files."""
+        if isinstance(self._store, MetadataCachingStore):
+            self._store.close()
         if self._reader and self.blocks:
             self._reader.close()
             self.blocks.close()

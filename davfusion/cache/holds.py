@@ -17,7 +17,8 @@ from davfusion.cache.schedule import overlaps
 from davfusion.platform import lock_file
 from davfusion.stores.store import TransientStoreError
 
-LONGEST_WAIT: Final = 30.0
+LONGEST_WAIT: Final = 4.0
+"""Seconds; then the client is told to come again."""
 _POLL: Final = 0.02
 
 

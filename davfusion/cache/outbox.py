@@ -131,6 +131,10 @@ class Outbox:
             now = journal_rows.get(db, row.path)
         return now is not None and now.generation == row.generation
 
+    def is_pending(self, path: str) -> bool:
+        """Whether there is a row of that very path."""
+        return bool(self._database.rows("SELECT 1 FROM pending WHERE path = ?", (path,)))
+
     def is_in_the_way(self, row: Row) -> bool:
         """Whether the sending of the row should be broken off: it is of no use, or others wait."""
         with self._database.transaction(write=False) as db:
@@ -230,8 +234,8 @@ class Outbox:
             db = change.db
             _release(db, row.path)
             now = journal_rows.get(db, row.path)
-            if now is None:
-                return
+            if now is None or journal_rows.get(db, copy) is not None:
+                return  # the next try finds out
             for held in (now, *journal_rows.rows_below(db, row.path)):
                 journal_rows.abandon(db, held)
                 journal_rows.drop(db, held.path)

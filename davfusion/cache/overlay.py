@@ -106,14 +106,14 @@ class Overlay:
         for _ in range(_ATTEMPTS):
             view = self._journal.view(path)
             held = self.held(view, strict=strict)
-            missing = self._missing_above(path) if with_parents else []
+            missing = self.missing_above(path) if with_parents else []
             with suppress(OvertakenError), self._journal.change() as change:
                 change.require(view)
                 change.make_directories(missing)
                 return decide(change, view, held)
         raise TransientStoreError(f"{path} keeps changing")
 
-    def _missing_above(self, path: str) -> list[str]:
+    def missing_above(self, path: str) -> list[str]:
         """The directories above that are not there, the outermost first."""
         missing: list[str] = []
         for directory in paths.ancestors(path):

@@ -5,14 +5,17 @@ their new paths and, for a move, has the source deleted. So nothing is lost when
 that transaction all of the source is there, and after it all of the destination.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
+
 from davfusion.cache import spool
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.holds import Holds
 from davfusion.cache.journal import Journal
-from davfusion.cache.journal_change import Change
+from davfusion.cache.journal_change import Change, OvertakenError
 from davfusion.cache.outbox import Outbox, moved
 from davfusion.cache.overlay import Overlay
-from davfusion.cache.pending import ABSENT, DIRECTORY, NOTHING, Held, Row
+from davfusion.cache.pending import ABSENT, DIRECTORY, NOTHING, Held, Row, View
 from davfusion.stores import paths
 from davfusion.stores.store import (
     NoSuchFilesytemObjectError,
@@ -22,7 +25,7 @@ from davfusion.stores.store import (
 )
 from davfusion.stores.transfer import require_apart
 
-Bases = dict[str, str | None]
+Bases = Mapping[str, str | None]
 """Source path of a row -> the store's version at its destination that the row is to replace."""
 
 
@@ -43,41 +46,47 @@ class Relocation:
             if paths.check_path(path) == paths.ROOT:
                 raise StoreAutorizationError("the root cannot be replaced or removed")
         require_apart(src, dst)
-        while not self._try(src, dst, keep=keep):
-            self.settle(paths.parent(dst))
-
-    def _try(self, src: str, dst: str, *, keep: bool) -> bool:
-        """False where the store must first have what is pending above the destination."""
-        with self._holds.held(src, dst):
+        while True:
+            view = self._journal.view(src)
             self._overlay.metadata(src)
-            stored = self._overlay.held(self._journal.view(src))
-            if stored.kind == NOTHING:
-                self._rekey(src, dst, stored, {}, keep=keep)
-            elif not self._is_settled(paths.parent(dst)):
-                return False
-            else:
-                self._carry_stored(src, dst, stored, keep=keep)
-        return True
+            stored = self._overlay.held(view)
+            with suppress(OvertakenError):
+                if stored.kind == NOTHING:
+                    self._rekey(src, dst, stored, stored, keep=keep, seen=view)
+                elif not self._is_settled(paths.parent(dst)):
+                    self.settle(paths.parent(dst))
+                    continue
+                else:
+                    self._carry_stored(src, dst, stored, keep=keep)
+                return
 
     def _carry_stored(self, src: str, dst: str, stored: Held, *, keep: bool) -> None:
-        rows = self._journal.below(src)
-        if not (keep or rows) and self._store.features.atomic_move:
-            self._store.move(src, dst)
-            self._forget_at(src, dst)
-            return
-        current = [row for row in rows if self._is_based_on_present(row)]
-        failures: PartialFailureError | None = None
+        """OvertakenError where something else is to be seen there by now."""
+        with self._holds.held(src, dst):
+            now = self._overlay.held(self._journal.view(src))
+            if now != stored or not self._is_settled(paths.parent(dst)):
+                raise OvertakenError(src)
+            rows = self._journal.below(src)
+            if not (keep or rows) and self._store.features.atomic_move:
+                self._store.move(src, dst)
+                self._rekey(src, dst, stored, Held(NOTHING), keep=False)
+                return
+            current = [row for row in rows if self._is_based_on_present(row)]
+            failures = self._duplicate(src, dst, keep=keep)
+            bases = {row.path: self._etag(paths.rebase(row.path, src, dst)) for row in current}
+            self._rekey(src, dst, stored, stored, bases, keep=keep)
+            if failures is not None:
+                raise failures
+
+    def _duplicate(self, src: str, dst: str, *, keep: bool) -> PartialFailureError | None:
+        """What could not be copied; for a move that is an error, after which nothing has moved."""
         try:
             self._store.duplicate(src, dst)
         except PartialFailureError as error:
             if not keep:
                 raise
-            failures = error
-        bases: Bases = {row.path: row.base for row in rows}
-        bases |= {row.path: self._etag(paths.rebase(row.path, src, dst)) for row in current}
-        self._rekey(src, dst, stored, bases, keep=keep)
-        if failures is not None:
-            raise failures
+            return error
+        return None
 
     def settle(self, path: str) -> None:
         """Return when the store has all that is pending at the path and above it."""
@@ -103,27 +112,38 @@ class Relocation:
         except NoSuchFilesytemObjectError:
             return ""
 
-    def _forget_at(self, src: str, dst: str) -> None:
-        """The store has moved what was at `src`: rows of both are of the past."""
-        with self._journal.change() as change:
-            for path in (src, dst):
-                change.forget(path)
+    def _rekey(  # noqa: PLR0913 - one transaction, whatever is to be moved
+        self,
+        src: str,
+        dst: str,
+        stored: Held,
+        left: Held,
+        bases: Bases | None = None,
+        *,
+        keep: bool,
+        seen: View | None = None,
+    ) -> None:
+        """Give the rows at and below `src` their place at `dst`, where `stored` has been copied.
 
-    def _rekey(self, src: str, dst: str, stored: Held, bases: Bases, *, keep: bool) -> None:
-        """Give the rows at and below `src` their place at `dst`, where `stored` has been copied."""
-        replaced = self._overlay.held(self._journal.view(dst))
+        `left` is what of it the store still has at `src`. OvertakenError unless `src` is as `seen`.
+        """
+        replaced = self._overlay.held(self._journal.view(dst), strict=False)
+        missing = self._overlay.missing_above(dst)
         links = _Links(self._files)
         try:
             with self._journal.change() as change:
+                if seen is not None:
+                    change.require(seen)
+                change.make_directories(missing)
                 rows = change.at_and_below(src)
                 copies = [links.of(row) for row in rows] if keep else rows
                 if stored.kind == NOTHING:
                     _replace(change, copies, src, dst, replaced)
                 else:
                     change.forget(dst)
-                    _add(change, copies, src, dst, bases)
+                    _add(change, copies, src, dst, bases or {})
                 if not keep:
-                    change.vacate(src, stored, keep=[row.spool for row in rows if row.spool])
+                    change.vacate(src, left, keep=[row.spool for row in rows if row.spool])
         except BaseException:
             links.remove()
             raise

@@ -29,7 +29,7 @@ from davfusion.stores.transfer import blocks
 
 logger = logging.getLogger(__name__)
 
-_ONE_BY_ONE: Final = 4
+_ONE_BY_ONE: Final = 16
 """Up to so many files of a directory are looked at singly; for more, the directory is listed."""
 
 
@@ -205,7 +205,6 @@ class Sender:
 
     def _resolve(self, row: Row) -> None:
         """The store has not the version that the row was based on."""
-        self._store.forget(row.path)
         found = self._found(row.path)
         if found is None:
             self._outbox.rebased(row, "")  # gone: there is nothing to be overwritten
@@ -215,9 +214,13 @@ class Sender:
             self._set_aside(row)
 
     def _set_aside(self, row: Row) -> None:
-        copy = conflicts.free_name(row.path, self._service.exists)
+        self._store.forget(row.path)
+        copy = conflicts.free_name(row.path, self._is_taken)
         logger.warning("%s was changed by another program: ours is kept as %s", row.path, copy)
         self._outbox.set_aside(row, copy)
+
+    def _is_taken(self, path: str) -> bool:
+        return self._outbox.is_pending(path) or self._service.exists(path)
 
     def _is_ours(self, row: Row, found: Metadata) -> bool:
         """Whether the version in the store is what a try of ours has left there."""

@@ -170,6 +170,23 @@ def open_content(spool: FileStore, name: str, size: int) -> BinaryIO:
     return Content(_opened(spool, name), size)
 
 
+def content_problem(spool: FileStore, row: Row) -> str | None:
+    """Why the content of a row is not what was written; None if it is. All of it is read."""
+    digest, size = hashlib.md5(usedforsecurity=False), 0
+    try:
+        with open_content(spool, row.spool or "", row.bytes) as content:
+            for block in blocks(content):
+                digest.update(block)
+                size += len(block)
+    except FileNotFoundError:
+        return "its content is missing in the spool"
+    except OSError as error:
+        return f"its content cannot be read: {error.strerror}"
+    if size < row.bytes:
+        return f"only {size} of its {row.bytes} bytes are in the spool"
+    return None if row.etag in (None, digest.hexdigest()) else "its content has changed on the disk"
+
+
 def link_content(spool: FileStore, name: str) -> str:
     """A second file in `tmp` with the same content and note; its name."""
     copy = uuid.uuid4().hex
