@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from davfusion import __version__, config
+from davfusion.commands import COMMANDS
 from davfusion.config import ConfigError, S3Options, ServeConfig
 
 if TYPE_CHECKING:
@@ -159,6 +160,10 @@ def print_hash(password: str) -> None:
         click.echo(hash_password(password))
     except UsersError as error:
         raise ConfigError(str(error)) from error
+
+
+for _about_caches in COMMANDS:
+    command.add_command(_about_caches)
 
 
 def run(settings: ServeConfig) -> None:

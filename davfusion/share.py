@@ -240,6 +240,16 @@ def _open_target(config: ServeConfig) -> Store:
         raise ShareError(str(error)) from error
 
 
+def cache_folder(config: ServeConfig) -> CacheFolder:
+    """The folder of the share's cache, whether it is there or not; ShareError."""
+    return _cache_folder(config, _open_target(config))
+
+
+def check_access(config: ServeConfig) -> bool:
+    """Whether the store answers; ShareError where it refuses."""
+    return _check_access(config, _open_target(config)) is None
+
+
 def _cache_folder(config: ServeConfig, store: Store) -> CacheFolder:
     cache_id = config.cache_id or cache_id_for(store.get_name())
     try:

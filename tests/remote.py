@@ -12,3 +12,11 @@ class RemoteStore(MemoryStore):
     @property
     def features(self) -> Features:
         return replace(super().features, cheap_metadata=False)
+
+
+class AtomicStore(RemoteStore):
+    """Moves a folder with all below it at once."""
+
+    @property
+    def features(self) -> Features:
+        return replace(super().features, atomic_move=True)

@@ -9,6 +9,7 @@ import sqlite3
 from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment, entry_of
 from davfusion.cache.rows import (
     BELOW,
+    changed_below,
     changed_since,
     doubt_listings,
     drop_below,
@@ -39,7 +40,12 @@ def stored(
 
 def created_directory(db: sqlite3.Connection, directory: str, made: Moment, number: int) -> None:
     created = Metadata(modified=made.at, bytes=0, is_dir=True)
-    if stored(db, directory, created, made, number):
+    if changed_below(db, directory, made) and not changed_since(db, directory, made):
+        # What came into it meanwhile stays known, be it all of it or not.
+        entry = entry_of(created, made.expires, number)
+        write_entry(db, directory, entry._replace(own=number, changed=made.at))
+        _need_parents(db, directory, made.at, number)
+    elif stored(db, directory, created, made, number):
         write_listing(db, directory, made.expires, number)
 
 

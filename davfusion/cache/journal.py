@@ -22,6 +22,10 @@ LONGEST_DELAY: Final = 60.0
 """Seconds that a change waits at most for further changes of its path."""
 
 
+ROW_COST: Final = 5120
+"""Bytes beside its content that a pending path takes: the rest of a page, the note, the row."""
+
+
 class Journal:
     """The pending changes of one share, in a file, whose contents lie in `spool`.
 
@@ -90,6 +94,20 @@ class Journal:
     def bytes_pending(self) -> int:
         """Bytes of all contents that have not reached the store."""
         return int(self._reading.rows("SELECT bytes FROM total")[0][0])
+
+    def volume(self) -> int:
+        """Bytes that the disk gives for all that has not reached the store, and not many more."""
+        size, count = self._reading.rows("SELECT bytes, paths FROM total")[0]
+        return int(size + count * ROW_COST)
+
+    def progress(self) -> tuple[int, int]:
+        """What changes whenever something reaches the store."""
+        sql = (
+            "SELECT done, (SELECT total(progress) FROM pending WHERE path IN"
+            " (SELECT path FROM sending)) FROM total"
+        )
+        done, sent = self._reading.rows(sql)[0]
+        return int(done), int(sent)
 
     @contextmanager
     def change(self) -> Iterator[Change]:

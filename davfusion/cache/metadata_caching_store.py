@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment
 from davfusion.cache.listings import ListingTable
+from davfusion.cache.prefetching import Prefetcher
 from davfusion.cache.recorded_walk import RecordedWalk
 from davfusion.cache.revalidation import Revalidator, Submit
 from davfusion.stores import paths
@@ -57,6 +58,7 @@ class MetadataCachingStore(StoreWrapper):
         super().__init__(store)
         self._started = 0.0 if started is None else started
         self._revalidator = Revalidator(submit)
+        self._prefetcher = Prefetcher(self._prefetch)
         self._age = cache_expiration_time
         self._listings = listings or ListingTable()
         self._clock = clock
@@ -127,6 +129,9 @@ class MetadataCachingStore(StoreWrapper):
             if known is None:
                 raise
         return _metadata(known)
+
+    def _prefetch(self, directory: str) -> None:
+        self._revalidator.ask(("list", directory), lambda: self._list(directory))
 
     def _list(self, directory: str) -> dict[str, Metadata]:
         fetch = self._begin()
@@ -276,6 +281,7 @@ class MetadataCachingStore(StoreWrapper):
 
     def _stat(self, path: str) -> Metadata:
         fetch = self._begin()
+        self._prefetcher.missed(path, fetch.at)
         try:
             metadata = super().get_metadata(path)
         except NoSuchFilesytemObjectError:

@@ -173,7 +173,6 @@ class MultiprocessingCachingStore(StoreWrapper):
         when = self._clock() if modified is None else modified
         new = Row(path, FILE, modified=when, content_type=content_type)
         try:
-            self._room.require(spool.size_of(fileobject) or 0)
             new = self._received(fileobject, new, interrupt_event)
         except spool.TooLargeError as error:
             with error.begun(fileobject) as source:
@@ -190,7 +189,7 @@ class MultiprocessingCachingStore(StoreWrapper):
         self, source: SourceStream, new: Row, interrupt_event: InterruptEvent | None
     ) -> Row:
         """The row with the content that is on the disk now."""
-        make_room = spool.limited(self.get_max_filesize(), Meter(self._room))
+        make_room = spool.limited(self.get_max_filesize(), Meter(self._room, spool.size_of(source)))
         name, note = spool.receive(self._files, source, new, make_room, interrupt_event)
         return new._replace(spool=name, bytes=note.bytes, etag=note.md5)
 

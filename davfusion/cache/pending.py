@@ -42,13 +42,13 @@ CREATE TABLE IF NOT EXISTS abandoned (path TEXT NOT NULL, token TEXT, since REAL
 CREATE TABLE IF NOT EXISTS conflict (at REAL NOT NULL, path TEXT NOT NULL, copy TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS total (
     only_row INTEGER PRIMARY KEY, changes INTEGER NOT NULL, done INTEGER NOT NULL,
-    bytes INTEGER NOT NULL
+    bytes INTEGER NOT NULL, paths INTEGER NOT NULL
 );
-INSERT OR IGNORE INTO total VALUES (1, 0, 0, 0);
+INSERT OR IGNORE INTO total VALUES (1, 0, 0, 0, 0);
 CREATE TRIGGER IF NOT EXISTS pending_grows AFTER INSERT ON pending
-    BEGIN UPDATE total SET bytes = bytes + new.bytes; END;
+    BEGIN UPDATE total SET bytes = bytes + new.bytes, paths = paths + 1; END;
 CREATE TRIGGER IF NOT EXISTS pending_shrinks AFTER DELETE ON pending
-    BEGIN UPDATE total SET bytes = bytes - old.bytes; END;
+    BEGIN UPDATE total SET bytes = bytes - old.bytes, paths = paths - 1; END;
 """
 
 
@@ -101,13 +101,17 @@ class Row(NamedTuple):
 
     @property
     def hides_below(self) -> bool:
-        """Whether nothing that the store has below the path is to be seen."""
-        return self.kind != DIRECTORY or self.clears != NOTHING
+        """Whether nothing that the store has below the path is to be seen.
+
+        A directory that is not in the store yet has nothing below it there.
+        """
+        return self.kind != DIRECTORY or self.clears != NOTHING or self.begun is None
 
     @property
     def held(self) -> str:
         """What the store may have at the path: NOTHING, FILE, DIRECTORY or EITHER."""
-        if self.kind == ABSENT or (self.base == "" and self.begun is None):
+        is_unsent = self.begun is None and (self.kind == DIRECTORY or self.base == "")
+        if self.kind == ABSENT or is_unsent:
             return self.clears
         return self.kind if self.clears in (NOTHING, self.kind) else EITHER
 
@@ -176,4 +180,5 @@ def occupied(row: Row | None, held: Held, new: Row) -> Row:
     sent, begun = gone.sent, gone.begun
     if new.kind == FILE and gone.clears == FILE:
         return new._replace(clears=NOTHING, base=gone.base, sent=sent, begun=begun)
-    return new._replace(clears=gone.clears, base="", sent=sent, begun=begun)
+    base = gone.base if gone.clears == FILE else ""
+    return new._replace(clears=gone.clears, base=base, sent=sent, begun=begun)

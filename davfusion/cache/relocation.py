@@ -15,7 +15,7 @@ from davfusion.cache.journal import Journal
 from davfusion.cache.journal_change import Change, OvertakenError
 from davfusion.cache.outbox import Outbox, moved
 from davfusion.cache.overlay import Overlay
-from davfusion.cache.pending import ABSENT, DIRECTORY, NOTHING, Held, Row, View
+from davfusion.cache.pending import ABSENT, NOTHING, Held, Row, View
 from davfusion.stores import paths
 from davfusion.stores.store import (
     NoSuchFilesytemObjectError,
@@ -100,7 +100,7 @@ class Relocation:
 
     def _is_based_on_present(self, row: Row) -> bool:
         """Whether the store still has the version that the row is to replace or delete."""
-        if row.kind == DIRECTORY or not row.base:
+        if not row.base:
             return False
         self._store.forget(row.path)
         etag = self._etag(row.path)

@@ -1,22 +1,35 @@
-"""Room: keeps clean blocks and unsent writes together within the size of the cache."""
+"""Room: keeps clean blocks and unsent writes together within the size of the cache, and the disk.
+
+A write reserves its room by the length of its file in `tmp`, under a lock of all processes; so
+writes that come at the same moment do not share what there is room for once, and what a crash
+leaves reserved goes with the file.
+"""
 
 import os
+import shutil
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import BinaryIO, Final, NamedTuple
 
 from davfusion.cache.block_cache import BlockCache
+from davfusion.cache.disposable import exclusive
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
 from davfusion.cache.spool import TooLargeError
-from davfusion.stores.store import StoreSpaceLimitError
+from davfusion.stores.store import StoreSpaceLimitError, TransientStoreError
 
 STEP: Final = 1 << 20
-"""Bytes of a write for which room is made at a time."""
-PATIENCE: Final = 8.0
+"""Bytes for which room is made at a time, where the size of a write is not known."""
+PATIENCE: Final = 20.0
 """Seconds that a writer waits while nothing is sent, before it is refused."""
+SEATS: Final = 8
+"""Writers that may wait in one process; there must be threads left for those who read."""
+SPARE: Final = 4 << 20
+"""Bytes of the disk that are left to the databases."""
 _POLL: Final = 0.05
+_RETRY_AFTER: Final = 5.0
 
 
 class Room:
@@ -30,56 +43,113 @@ class Room:
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._limit = limit
+        self.limit = limit
+        self.blocks: BlockCache | None = None
         self._journal = journal
         self._spool = spool
         self._clock = clock
         self._wait = wait
-        self.blocks: BlockCache | None = None
+        self._seats = threading.BoundedSemaphore(SEATS)
+        self._stuck_at: object = None
 
     def spooled(self) -> int:
         """Bytes of the spool: what is pending and what is being received."""
-        return self._journal.bytes_pending() + self._receiving()
+        return self._journal.volume() + self._receiving().size
 
-    def require(self, size: int, received: int = 0) -> None:
-        """Return when so many bytes can be written, by a write of which `received` are there.
+    def reserve(self, file: BinaryIO, size: int) -> None:
+        """Let the file of a write, in `tmp`, grow to `size` bytes, once there is room for them.
 
         While others are sent and make room, the caller waits. Raises TooLargeError for a write
-        that can never fit, StoreSpaceLimitError when nothing becomes free.
+        that can never fit, StoreSpaceLimitError when nothing becomes free, TransientStoreError
+        where enough others wait.
         """
-        if received + size > self._limit:
+        if size > self.limit:
             raise TooLargeError("larger than the cache")
-        spooled = self.spooled()
-        least, since = spooled, self._clock()
-        while spooled + size > self._limit:
-            if self._clock() - since > PATIENCE:
-                raise StoreSpaceLimitError("the cache is full of what has not been sent yet")
-            self._wait(_POLL)
-            spooled = self.spooled()
-            if spooled < least:
-                least, since = spooled, self._clock()
+        if not self._grow(file, size):
+            self._wait_until(lambda: self._grow(file, size))
         if self.blocks is not None:
-            self.blocks.make_room(size)
+            self.blocks.make_room(0)
 
-    def _receiving(self) -> int:
-        total = 0
+    def _grow(self, file: BinaryIO, size: int) -> bool:
+        folder = self._spool.path("any", "tmp").parent
+        with exclusive(folder):
+            more = size - os.fstat(file.fileno()).st_size
+            receiving = self._receiving()
+            if self._journal.volume() + receiving.size + more > self.limit:
+                return False
+            if not self._disk_has(more + receiving.promised):
+                return False
+            os.ftruncate(file.fileno(), size)
+        return True
+
+    def _disk_has(self, size: int) -> bool:
+        """Whether the disk has so many bytes, be it at the expense of blocks."""
+        folder = self._spool.path("any", "tmp").parent
+        lack = size + SPARE - shutil.disk_usage(folder).free
+        if lack > 0 and self.blocks is not None:
+            self.blocks.make_room(self.blocks.make_room(0) + lack)
+            lack = size + SPARE - shutil.disk_usage(folder).free
+        return lack <= 0
+
+    def _wait_until(self, has_room: Callable[[], bool]) -> None:
+        sent = self._journal.progress()
+        if sent == self._stuck_at:
+            raise _full()  # another writer has waited for nothing
+        if not self._seats.acquire(blocking=False):
+            raise TransientStoreError("too many writes wait for room", retry_after=_RETRY_AFTER)
+        try:
+            since = self._clock()
+            while not has_room():
+                if self._clock() - since > PATIENCE:
+                    self._stuck_at = sent
+                    raise _full()
+                self._wait(_POLL)
+                if (now := self._journal.progress()) != sent:
+                    sent, since = now, self._clock()
+        finally:
+            self._seats.release()
+
+    def _receiving(self) -> "_Receiving":
+        size = promised = 0
         for path in self._spool.list("tmp"):
             with suppress(FileNotFoundError):
-                total += os.stat(path).st_size  # noqa: PTH116 - the list is of names
-        return total
+                status = os.stat(path)  # noqa: PTH116 - the list is of names
+                size += status.st_size
+                promised += max(0, status.st_size - status.st_blocks * 512)
+        return _Receiving(size, promised)
+
+
+class _Receiving(NamedTuple):
+    """Bytes of the files in `tmp`; `promised` have not been given by the disk yet."""
+
+    size: int
+    promised: int
+
+
+def _full() -> StoreSpaceLimitError:
+    return StoreSpaceLimitError("the cache is full of what has not been sent yet")
 
 
 class Meter:
-    """Told the bytes that one write is about to add, it has room made for them in steps."""
+    """Told the bytes that one write is about to add to its file, it has room made for them.
 
-    def __init__(self, room: Room) -> None:
+    `expected` is how many will come in all, None where nobody knows.
+    """
+
+    def __init__(self, room: Room, expected: int | None) -> None:
         self._room = room
-        self.received = 0
-        self._granted = 0
+        self._expected = expected or 0
+        self._received = 0
+        self._granted = -1
 
-    def __call__(self, size: int) -> None:
-        """As Room.require."""
-        if self.received + size > self._granted:
-            self._room.require(size, self.received)
-            self._granted = self.received + max(size, STEP)
-        self.received += size
+    def __call__(self, file: BinaryIO, size: int) -> None:
+        """As Room.reserve."""
+        self._received += size
+        if self._received > self._granted:
+            self._granted = self._wish()
+            self._room.reserve(file, self._granted)
+
+    def _wish(self) -> int:
+        if self._received <= self._expected:
+            return self._expected
+        return max(self._received, min(self._received + STEP, self._room.limit))

@@ -155,6 +155,12 @@ def changed_since(db: sqlite3.Connection, path: str, moment: Moment) -> bool:
     return _lost(db, moment) or any(e is not None and e.own > moment.change for e in entries)
 
 
+def changed_below(db: sqlite3.Connection, directory: str, moment: Moment) -> bool:
+    """Whether we have changed something below `directory` since."""
+    sql = f"SELECT 1 FROM entry WHERE own > ? AND {BELOW} LIMIT 1"  # noqa: S608
+    return db.execute(sql, (moment.change, *subtree(directory))).fetchone() is not None
+
+
 def overtaken(db: sqlite3.Connection, path: str, fetch: Moment) -> bool:
     """Whether an answer about `path` is older than what is known of it or the tree above."""
     for step in (path, *paths.ancestors(path)):

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from davfusion.cache.pending import ABSENT, FILE, Row
+from davfusion.cache.pending import ABSENT, DIRECTORY, EITHER, FILE, Row
 from davfusion.stores import paths
 
 FIRST_PAUSE: Final = 0.5
@@ -62,9 +62,9 @@ class Choice:
         return self._blocked[up]
 
     def _clears_what_is_sent(self, row: Row) -> bool:
-        if not row.hides_below or (row.kind == FILE and not row.clears) or row.clears == FILE:
-            return False
-        return any(paths.is_below(path, row.path) for path in self._sending)
+        return row.clears in (DIRECTORY, EITHER) and any(
+            paths.is_below(path, row.path) for path in self._sending
+        )
 
 
 DELETIONS: Final = "deletions"

@@ -35,8 +35,11 @@ _MAGIC: Final = b"davfusion spool 1"
 _END: Final = struct.Struct(f">I{len(_MAGIC)}s")
 _LONGEST_NOTE: Final = 1 << 20
 
-MakeRoom = Callable[[int], None]
-"""Called with the bytes that are about to be written; TooLargeError, StoreSpaceLimitError."""
+MakeRoom = Callable[[BinaryIO, int], None]
+"""Called with a file and the bytes that are about to be added; first with 0, before any is read.
+
+TooLargeError, StoreSpaceLimitError.
+"""
 
 
 class TooLargeError(Exception):
@@ -58,13 +61,13 @@ def limited(limit: int | None, make_room: MakeRoom | None = None) -> MakeRoom:
     """`make_room` for a write of at most `limit` bytes; then StoreSpaceLimitError (413)."""
     received = 0
 
-    def check(size: int) -> None:
+    def check(file: BinaryIO, size: int) -> None:
         nonlocal received
         received += size
         if limit is not None and received > limit:
             raise StoreSpaceLimitError(f"larger than {limit} bytes", 413)
         if make_room is not None:
-            make_room(size)
+            make_room(file, size)
 
     return check
 
@@ -102,11 +105,13 @@ def receive(
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with disk_space(), spool.create(name, "xb") as file:
+            make_room(file, 0)
             for block in blocks(source, interrupt_event):
                 try:
-                    make_room(len(block))
+                    make_room(file, len(block))
                 except TooLargeError as error:
                     file.flush()
+                    file.truncate()
                     error.rest = Unspooled(spool.path(name, "tmp"), size, block, source)
                     raise
                 size += len(block)
@@ -115,13 +120,13 @@ def receive(
             note = Note(new.path, size, digest.hexdigest(), new.modified, new.content_type)
             file.write(_packed(note))
             file.flush()
+            file.truncate()  # to what has come, where room was made for more
             os.fsync(file.fileno())
         fsync_directory(spool.path(name, "tmp").parent)
-    except TooLargeError:
-        raise
-    except BaseException:
-        with suppress(FileNotFoundError):
-            spool.remove(name, "tmp")
+    except BaseException as error:
+        if not isinstance(error, TooLargeError) or error.rest is None:
+            with suppress(FileNotFoundError):
+                spool.remove(name, "tmp")
         raise
     return name, note
 

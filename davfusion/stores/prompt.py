@@ -21,6 +21,9 @@ RETRY_AFTER: Final = 5.0
 THREADS: Final = 64
 """Questions under way; those left behind end by the SDK's own timeouts."""
 
+GLANCE: Final = 0.3
+"""Seconds that a call waits to see whether a store that was away is back."""
+
 PROBED: Final = "/.davfusion-probe"
 """What is listed to learn whether the service answers: any answer will do."""
 
@@ -34,8 +37,9 @@ class PromptStore(StoreWrapper):
     goes on in a thread of its own, and what it brings is thrown away. Halfway the service is asked
     something small beside it. If it answers that, a listing, which may be long, is waited for
     further; if not, or when a call raises UnreachableError, the store counts as away: calls of
-    every kind, writes too, raise StoreAwayError at once. `pause` seconds later the next call asks
-    again whether anyone is there. Changes and transfers have no deadline. `clock` gives seconds.
+    every kind, writes too, raise StoreAwayError at once. Every `pause` seconds a call has it asked
+    again whether anyone is there, and waits GLANCE for the answer. Changes and transfers have no
+    deadline. `clock` gives seconds.
     """
 
     def __init__(
@@ -145,21 +149,29 @@ class PromptStore(StoreWrapper):
             raise
 
     def _require_presence(self) -> None:
-        """Raise StoreAwayError while the store is away; one call a pause finds out."""
+        """Raise StoreAwayError while the store is away; one call a pause has it asked again."""
         with self._lock:
             if self._away is None:
                 return
-            now = self._clock()
             away = StoreAwayError(self._away, retry_after=RETRY_AFTER)
+            now = self._clock()
             if now < self._until:
                 raise away
             self._until = now + self._pause
         probe = self._probe()
-        if not (_comes(probe, self._patience / 2) and _is_answered(probe)):
+        probe.add_done_callback(self._return)
+        if not (_comes(probe, min(GLANCE, self._patience / 2)) and _is_answered(probe)):
             raise away
+        self._return(probe)  # callbacks come after those who wait
+
+    def _return(self, probe: "Future[object]") -> None:
+        """Have the store asked again for what clients want, if it has answered the probe."""
+        if not _is_answered(probe):
+            return
         with self._lock:
-            self._away = None
-        _log.warning("%s answers again", self.get_name())
+            was_away, self._away = self._away, None
+        if was_away is not None:
+            _log.warning("%s answers again", self.get_name())
 
     def _leave(self, reason: str) -> None:
         with self._lock:

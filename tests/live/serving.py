@@ -8,42 +8,99 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 START_SECONDS = 20
+STOP_SECONDS = 20
+MOVERS_LOCK = "mover.lock"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Serving:
-    """A running server."""
+    """A server, which can be killed and started again on the same port and cache."""
 
+    command: Sequence[str]
+    env: Mapping[str, str]
     port: int
-    process: subprocess.Popen[bytes]
     log: Path
     cache: Path
+    process: subprocess.Popen[bytes] = field(init=False)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
+
+    def launch(self) -> None:
+        """Start the processes, in a group of their own, and wait for nothing."""
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                self.command, stdout=out, stderr=out, env=self.env, process_group=0
+            )
+
+    def start(self) -> None:
+        """Return when it takes connections."""
+        self.launch()
+        give_up = time.monotonic() + START_SECONDS
+        while not is_open(self.port):
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < give_up, self.log.read_text()
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Have it end by itself, unless it has been killed; that must be with exit code 0."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                code = self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+            assert code == 0, self.log.read_text()
+
+    def kill(self) -> None:
+        """kill -9 for all of it at once; returns when none of it is left."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        while _group(self.process.pid):
+            time.sleep(0.002)
 
     def pids(self) -> list[int]:
         """The supervisor and all its children."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [self.process.pid, *map(int, children.read_text().split())]
 
+    def workers(self) -> list[int]:
+        """The processes that answer requests."""
+        return [pid for pid in self.pids()[1:] if not _has_open(pid, MOVERS_LOCK)]
+
+    def movers(self) -> list[int]:
+        """The process that sends; none while a new one starts."""
+        return [pid for pid in self.pids()[1:] if _has_open(pid, MOVERS_LOCK)]
+
     def peak_memory(self) -> int:
         """Bytes that the largest of the processes has had in memory."""
         return max(map(_peak, self.pids()))
 
-    def kill(self) -> None:
-        """kill -9 for all of it."""
-        for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+
+def _group(leader: int) -> list[int]:
+    """The processes of a group that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(group) == leader and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _has_open(pid: int, name: str) -> bool:
+    with suppress(OSError):  # it has just ended
+        return any(fd.readlink().name == name for fd in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def _peak(pid: int) -> int:
@@ -78,27 +135,16 @@ def serving(
 
     It must then end by itself, with exit code 0 and no traceback in its log.
     """
-    port, log, cache = free_port(), folder / "log", folder / "cache"
+    port, cache = free_port(), folder / "cache"
     command = [sys.executable, *program, "serve", target, "--port", str(port)]
     command += ["--workers", "2", "--cache-dir", str(cache), *options]
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, env={**os.environ, **(env or {})}
-        )
-    server = Serving(port, process, log, cache)
+    server = Serving(command, {**os.environ, **(env or {})}, port, folder / "log", cache)
     try:
-        give_up = time.monotonic() + START_SECONDS
-        while not is_open(port):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < give_up, log.read_text()
-            time.sleep(0.02)
+        server.start()
         yield server
     finally:
-        stopped = process.poll() is not None
-        process.terminate()
-        code = process.wait(20)
-    assert stopped or code == 0, log.read_text()
-    assert "Traceback" not in log.read_text(), log.read_text()
+        server.stop()
+    assert "Traceback" not in server.log.read_text(), server.log.read_text()
 
 
 def program(name: str) -> str:
