@@ -1,7 +1,10 @@
 """Database: one SQLite file for threads and processes."""
 
 import multiprocessing
+import os
 import sqlite3
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -61,4 +64,64 @@ def test_a_new_file_is_for_this_user_alone(tmp_path: Path) -> None:
     database = Database(tmp_path / "db", SCHEMA, durable=True)
     insert(database, 1)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    database.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc which file is flushed")
+def test_a_durable_commit_is_flushed_before_the_transaction_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    for durable, expected in ((True, ["db-wal"]), (False, [])):
+        database = Database(tmp_path / "db", SCHEMA, durable=durable)
+        with database.transaction(write=False) as db:
+            db.execute("SELECT 1")
+        assert flushed == []
+        with database.transaction() as db:
+            db.execute("DELETE FROM t")
+            assert flushed == []
+        assert flushed == expected
+        flushed.clear()
+        database.close()
+
+
+def test_commits_of_one_moment_share_a_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(tmp_path / "db", SCHEMA, durable=True)
+    insert(database, 0)
+    flushes, all_committed = [], threading.Barrier(8)
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        flushes.append(descriptor)
+        if len(flushes) == 1:
+            all_committed.wait(10)
+        fsync(descriptor)
+
+    def commit(number: int) -> None:
+        with database.transaction() as db:
+            db.execute("INSERT INTO t VALUES (?)", (number,))
+        done.append(number)
+
+    done: list[int] = []
+    monkeypatch.setattr(os, "fsync", slow)
+    threads = [threading.Thread(target=commit, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    while database.rows("SELECT count(*) FROM t") != [(9,)]:
+        assert len(done) == 0  # the first flush is still under way
+    for _ in range(7):
+        threading.Thread(target=all_committed.wait, args=(10,)).start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 8
+    assert 2 <= len(flushes) < 8
     database.close()

@@ -14,7 +14,7 @@ from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal_change import Change
 from davfusion.cache.journal_rows import Alias
 from davfusion.cache.pending import SCHEMA, Row, View
-from davfusion.cache.spool import disk_space, remove_content
+from davfusion.cache.spool import disk_space, remove_content, set_apart
 from davfusion.database import Database
 from davfusion.stores.store import Metadata
 
@@ -118,5 +118,7 @@ class Journal:
         with disk_space(), self.database.transaction() as db:
             change = Change(db, self.clock(), self._delay, LONGEST_DELAY)
             yield change
+            for name in change.dropped:
+                set_apart(self._spool, name)
         for name in change.dropped:
             remove_content(self._spool, name)

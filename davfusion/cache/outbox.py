@@ -170,7 +170,6 @@ class Outbox:
         journal_rows.drop(db, row.path)
         journal_rows.note_done(db)
         if row.spool is not None:
-            # Should the commit be lost, the row still finds it there; else it is swept away.
             set_apart(self._spool, row.spool)
         return row.spool
 

@@ -225,9 +225,14 @@ def claim(spool: FileStore, name: str) -> None:
 
 
 def set_apart(spool: FileStore, name: str) -> None:
-    """Move the file back to `tmp`, where a start throws away what no row names."""
-    with suppress(FileNotFoundError):
-        spool.move(name, "cur", "tmp")
+    """Move the file back to `tmp`, where a start throws away what no row names.
+
+    To be called before the commit that takes it from its row: should that be lost, the row still
+    finds it there.
+    """
+    for space in ("new", "cur"):
+        with suppress(FileNotFoundError):
+            spool.move(name, space, "tmp")
 
 
 def remove_content(spool: FileStore, name: str) -> None:
