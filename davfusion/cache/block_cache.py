@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from davfusion.cache.block_check import Checked, check_blocks
+from davfusion.cache.block_check import Checked, check_blocks, find_orphans
 from davfusion.cache.block_folder import CLAIM, BlockFolder, Views, checksum
 from davfusion.platform import is_running
 
@@ -128,6 +128,10 @@ class BlockCache:
         """Remove all blocks; who reads them meanwhile misses them."""
         self._folder.run(lambda _: None)
         self._folder.throw_away()
+
+    def sweep(self) -> None:
+        """Remove files that a killed process has left, which count for nothing in the limit."""
+        find_orphans(self._folder, repair=True)
 
     def check(self, *, repair: bool = False) -> Checked:
         """Read every block and look for files of none; `repair` removes what is no good."""

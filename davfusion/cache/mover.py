@@ -66,6 +66,8 @@ class Mover:
                 ThreadPoolExecutor(CONNECTIONS, "send") as small,
                 ThreadPoolExecutor(LARGE_AT_ONCE, "send-large") as large,
             ):
+                if self._store.blocks is not None:
+                    small.submit(self._store.blocks.sweep)
                 try:
                     self._loop(small, large, stop, until)
                 finally:
