@@ -3,11 +3,13 @@
 import dataclasses
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
+from davfusion.access_log import configure_logging
 from davfusion.cache.block_caching_store import over_blocks
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.folder import CacheFolder, CacheInUseError, cache_id_for
@@ -19,7 +21,6 @@ from davfusion.config import MB, ServeConfig
 from davfusion.platform import START_METHOD
 from davfusion.share_note import note_share
 from davfusion.stores import paths
-from davfusion.stores.background import BackgroundPool
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.memory import MemoryStore, MemoryTree, MemoryTreeManager
 from davfusion.stores.observed import ObservedStore
@@ -35,6 +36,9 @@ from davfusion.stores.store import (
     StoreAutorizationError,
     TransientStoreError,
 )
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 DEFAULT_EXPIRATION: Final = 60.0
 """Seconds."""
@@ -78,6 +82,7 @@ def prepare(config: ServeConfig) -> PreparedShare:
     folder = _cache_folder(config, store)
     _check_outside(folder, config.target)
     sends = _writes_back(config, store)
+    warning = _check_access(config, store)
     try:
         folder.claim()
         folder.recover()
@@ -92,7 +97,6 @@ def prepare(config: ServeConfig) -> PreparedShare:
     _claimed.append(folder)
     if not sends:
         _require_nothing_pending(folder)
-    warning = _check_access(config, store)
     memory = _shared_memory() if store.features.one_process else None
     return PreparedShare(folder.path, memory, sends, time.time(), warning)
 
@@ -102,19 +106,38 @@ _claimed: list[CacheFolder] = []
 
 
 def _check_access(config: ServeConfig, store: Store) -> str | None:
-    """A warning where nobody answers, ShareError where the answer is no."""
-    pool = BackgroundPool(1, "check")
-    try:
-        pool.submit(store.check_access).result(_PATIENCE)
-    except UnreachableError as error:
+    """A warning where nobody answers, ShareError where the answer is no.
+
+    It is asked in a process of its own: a thread that is in the middle of something, if only of
+    its end, when the workers are forked may leave them a lock of OpenSSL's that nobody opens. What
+    is late goes on there.
+    """
+    context: Any = multiprocessing.get_context(START_METHOD)
+    receiver, sender = context.Pipe(duplex=False)
+    with receiver, sender:
+        process = context.Process(target=_report_access, args=(config, sender), daemon=True)
+        process.start()
+        if not receiver.poll(_PATIENCE):
+            return f"{store.get_name()} does not answer. {_OFFLINE}"
+        error: StoreAccessError | None = receiver.recv()
+        process.join()
+    if isinstance(error, UnreachableError):
         return f"{error}; {_cure(config, error)}. {_OFFLINE}"
-    except TimeoutError:
-        return f"{store.get_name()} does not answer. {_OFFLINE}"
-    except StoreAccessError as error:
+    if error is not None:
         raise ShareError(f"{error}; {_cure(config, error)}") from error
-    finally:
-        pool.close()
     return None
+
+
+def _report_access(config: ServeConfig, answer: "Connection") -> None:
+    """Send the error of the store's check_access, or None."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    configure_logging(config.log_level)
+    try:
+        _open_target(config).check_access()
+    except StoreAccessError as error:
+        answer.send(error)
+    else:
+        answer.send(None)
 
 
 def _require_nothing_pending(folder: CacheFolder) -> None:

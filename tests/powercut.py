@@ -86,7 +86,7 @@ class Service(FlakyStore):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self.meanwhile: Callable[[], None] | None = None
+        self.meanwhile: Callable[[], object] | None = None
         self.at = 0
 
     def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

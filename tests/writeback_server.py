@@ -99,9 +99,7 @@ class Server:
     def _metadata(self, attempts: int) -> Store:
         policy = RetryPolicy(attempts=attempts, sleep=lambda _: None)
         store = RetryingStore(ObservedStore(self._service), policy)
-        return MetadataCachingStore(
-            store, AGE, listings=self._cache().listings, clock=self._clock
-        )
+        return MetadataCachingStore(store, AGE, listings=self._cache().listings, clock=self._clock)
 
     def _worker(self) -> DavClient:
         store = MultiprocessingCachingStore(

@@ -10,18 +10,23 @@ from davfusion.stores import paths
 
 _LONGEST: Final = 255
 """Bytes of a name that file systems take."""
+_LONGEST_EXTENSION: Final = 32
+"""Bytes; what is longer tells nobody what kind of file it is."""
 
 
 def copy_name(name: str, date: datetime.date, host: str, number: int = 1) -> str:
-    """`name (conflicted copy DATE HOST).ext`; from the second on with a number."""
+    """`name (conflicted copy DATE HOST).ext`; from the second on with a number.
+
+    What is too long of `name` is cut off; `host` has at most 160 bytes.
+    """
     stem, dot, extension = name.rpartition(".")
     if not stem:
+        stem, dot, extension = name, "", ""
+    if len(extension.encode()) > _LONGEST_EXTENSION:
         stem, dot, extension = name, "", ""
     again = f" {number}" if number > 1 else ""
     ending = f" (conflicted copy {date.isoformat()} {host}{again}){dot}{extension}"
     room = _LONGEST - len(ending.encode())
-    if room <= 0:
-        return copy_name(name[:40], date, host, number)
     return stem.encode()[:room].decode(errors="ignore") + ending
 
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -14,6 +14,7 @@ from davfusion.cache import recovery
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
 from davfusion.cache.listings import ListingTable
+from davfusion.cache.reserve import Reserve, is_low
 from davfusion.platform import is_locked, lock_file
 from davfusion.stores.paths import is_valid_name
 
@@ -82,13 +83,21 @@ class CacheFolder:
         Forgets what the listings know only of a time long past. Only for the owner, before its
         workers start.
         """
+        if is_low(self.path):
+            Reserve(self.path).give()
         recovery.set_aside_if_damaged(self.journal_path)
         journal = self.journal(0)
+        self.doubt(recovery.interrupted(journal))
         recovery.reconcile(journal, self.spool, self.path / "spool")
         journal.close()
         if self._listings_path.exists():
             self.listings.prune(time.time(), 0)
             self.listings.close()
+
+    def doubt(self, touched: Collection[str]) -> None:
+        """What the listings know of these paths, and of all below, is to be asked for again."""
+        if touched and self._listings_path.exists():
+            self.listings.forget(touched, time.time())
 
     def release(self) -> None:
         """Close what this process has open; if it is the last of the owner, others may claim."""

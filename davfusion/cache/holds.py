@@ -59,14 +59,16 @@ class Holds:
         """Wait until that is so; TransientStoreError when it takes too long."""
         self._until(is_settled)
 
-    def remove_void(self) -> None:
-        """Remove the holds of processes that have ended."""
-        rows = self._journal.database.rows("SELECT DISTINCT owner FROM hold")
-        void = [owner for (owner,) in rows if has_ended(self._folder / owner)]
+    def remove_void(self) -> list[str]:
+        """Remove the holds of processes that have ended; their paths, which are in doubt."""
+        rows = self._journal.database.rows("SELECT owner, path FROM hold")
+        owners = {owner for owner, _ in rows}
+        void = [owner for owner in owners if has_ended(self._folder / owner)]
         with self._journal.database.transaction() as db:
             db.executemany("DELETE FROM hold WHERE owner = ?", [(owner,) for owner in void])
         for owner in void:
             (self._folder / owner).unlink(missing_ok=True)
+        return [path for owner, path in rows if owner in void]
 
     def close(self) -> None:
         """End all holds of this process."""

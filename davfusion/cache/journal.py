@@ -14,9 +14,10 @@ from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal_change import Change
 from davfusion.cache.journal_rows import Alias
 from davfusion.cache.pending import SCHEMA, Row, View
+from davfusion.cache.reserve import is_low
 from davfusion.cache.spool import disk_space, remove_content, set_apart
 from davfusion.database import Database
-from davfusion.stores.store import Metadata
+from davfusion.stores.store import Metadata, StoreSpaceLimitError
 
 LONGEST_DELAY: Final = 60.0
 """Seconds that a change waits at most for further changes of its path."""
@@ -44,6 +45,7 @@ class Journal:
         self.database = Database(path, SCHEMA, durable=True)
         self.clock = clock
         self._delay = delay
+        self._folder = path.parent
         self._spool = spool
         # Of its own, so that a reader does not wait while another thread's commit is on its way.
         self._reading = Database(path, SCHEMA, durable=True)
@@ -115,6 +117,8 @@ class Journal:
 
         Raises StoreSpaceLimitError for a full disk.
         """
+        if is_low(self._folder):
+            raise StoreSpaceLimitError("the cache's disk is full")
         with disk_space(), self.database.transaction() as db:
             change = Change(db, self.clock(), self._delay, LONGEST_DELAY)
             yield change

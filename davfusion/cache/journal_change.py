@@ -7,6 +7,7 @@ from davfusion.cache import journal_rows
 from davfusion.cache.pending import (
     ABSENT,
     DIRECTORY,
+    EITHER,
     FAILED,
     FILE,
     NOTHING,
@@ -74,6 +75,16 @@ class Change:
         for row in journal_rows.rows_below(self.db, directory):
             self._discard(row, keep)
         journal_rows.drop_below(self.db, directory)
+
+    def overrule(self, path: str) -> None:
+        """What the store has where something is pending, at the path or below, is not to count.
+
+        For a destination before the store copies something there: should that end half-way, what
+        is pending is no edit in conflict with the copies.
+        """
+        for row in self.at_and_below(path):
+            if row.kind != DIRECTORY or row.begun is None:
+                journal_rows.put(self.db, row._replace(clears=EITHER, base=""))
 
     def forget(self, path: str) -> None:
         """Forget what was to become of the path and all below."""

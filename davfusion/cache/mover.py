@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -16,10 +17,12 @@ from davfusion.cache.holds import Holds
 from davfusion.cache.journal import Journal
 from davfusion.cache.outbox import Outbox
 from davfusion.cache.pending import Row
+from davfusion.cache.reserve import Reserve
 from davfusion.cache.schedule import DELETIONS, LARGE, SMALL
 from davfusion.cache.sender import Sender, Sending
+from davfusion.cache.spool import disk_space
 from davfusion.platform import lock_file
-from davfusion.stores.store import InterruptEvent, StoreAccessError
+from davfusion.stores.store import InterruptEvent, StoreAccessError, StoreSpaceLimitError
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +56,9 @@ class Mover:
         self._pause_until = 0.0
         self._lock = threading.Lock()
         self._under_way: dict[Future[None], list[Sending]] = {}
+        self._reserve = Reserve(folder.path)
+        self._unnoted: list[Row] | None = None
+        """Rows whose sending has ended and could not be noted; None: no row of before has been."""
 
     def run(self, stop: InterruptEvent, until: Callable[[], bool] = lambda: False) -> None:
         """Send until `stop` is set, or `until` says so; first wait until no other mover runs."""
@@ -61,7 +67,6 @@ class Mover:
                 if stop.is_set():
                     return
                 time.sleep(_POLL)
-            self._outbox.begin()
             with (
                 ThreadPoolExecutor(CONNECTIONS, "send") as small,
                 ThreadPoolExecutor(LARGE_AT_ONCE, "send-large") as large,
@@ -95,11 +100,19 @@ class Mover:
     ) -> None:
         watched = 0.0
         while not (stop.is_set() or until()):
-            self._collect()
-            if time.monotonic() >= watched:
-                watched = time.monotonic() + _WATCH
-                self._watch()
-            if not self._start_due(small, large):
+            try:
+                with disk_space():
+                    self._collect()
+                    if time.monotonic() >= watched:
+                        watched = time.monotonic() + _WATCH
+                        self._watch()
+                    is_busy = self._start_due(small, large)
+            except StoreSpaceLimitError as error:
+                logger.warning("nothing can be noted: %s", error)
+                self._reserve.give()
+                time.sleep(_WATCH)
+                continue
+            if not is_busy:
                 time.sleep(_POLL)
 
     def _start_due(self, small: ThreadPoolExecutor, large: ThreadPoolExecutor) -> bool:
@@ -129,13 +142,24 @@ class Mover:
             self._outbox.hurry_postponed()
 
     def _collect(self) -> None:
+        """What could not be noted, for want of disk space, counts as broken off."""
+        if self._unnoted is None:
+            self._outbox.begin()
+        elif self._unnoted:
+            self._outbox.released(self._unnoted)
+        self._unnoted = []
         for future in [future for future in self._under_way if future.done()]:
-            del self._under_way[future]
-            future.result()
+            sendings = self._under_way.pop(future)
+            try:
+                future.result()
+            except sqlite3.Error:
+                self._unnoted += [sending.row for sending in sendings]
+                raise
 
     def _watch(self) -> None:
         """Break off what is not wanted any more, and have the store forget what was broken off."""
-        self._holds.remove_void()
+        self._reserve.keep()
+        self._folder.doubt(self._holds.remove_void())
         for sending in itertools.chain.from_iterable(self._under_way.values()):
             if schedule.lane(sending.row) != DELETIONS and self._outbox.is_in_the_way(sending.row):
                 sending.stop()

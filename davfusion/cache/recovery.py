@@ -46,6 +46,11 @@ def _is_sound(path: Path) -> bool:
         connection.close()
 
 
+def interrupted(journal: Journal) -> list[str]:
+    """Paths that were being moved or copied in the store when the server ended."""
+    return [path for (path,) in journal.database.rows("SELECT path FROM hold")]
+
+
 def reconcile(journal: Journal, spool: FileStore, folder: Path) -> None:
     """Give each row its file, and each file without a row the place where it belongs.
 

@@ -72,6 +72,8 @@ class Relocation:
                 self._rekey(src, dst, stored, Held(NOTHING), keep=False)
                 return
             current = [row for row in rows if self._is_based_on_present(row)]
+            with self._journal.change() as change:
+                change.overrule(dst)
             failures = self._duplicate(src, dst, keep=keep)
             bases = {row.path: self._etag(paths.rebase(row.path, src, dst)) for row in current}
             self._rekey(src, dst, stored, stored, bases, keep=keep)
@@ -100,7 +102,7 @@ class Relocation:
 
     def _is_based_on_present(self, row: Row) -> bool:
         """Whether the store still has the version that the row is to replace or delete."""
-        if not row.base:
+        if not (row.base or row.sent):
             return False
         self._store.forget(row.path)
         etag = self._etag(row.path)

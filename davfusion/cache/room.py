@@ -138,7 +138,7 @@ class Meter:
 
     def __init__(self, room: Room, expected: int | None) -> None:
         self._room = room
-        self._expected = expected or 0
+        self._expected = expected
         self._received = 0
         self._granted = -1
 
@@ -150,6 +150,6 @@ class Meter:
             self._room.reserve(file, self._granted)
 
     def _wish(self) -> int:
-        if self._received <= self._expected:
+        if self._expected is not None and self._received <= self._expected:
             return self._expected
         return max(self._received, min(self._received + STEP, self._room.limit))

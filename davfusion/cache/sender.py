@@ -2,25 +2,28 @@
 
 import hashlib
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import BinaryIO, Final
 
 from davfusion.cache import conflicts, spool
 from davfusion.cache.block_caching_store import BlockCachingStore
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.outbox import Outbox
 from davfusion.cache.pending import DIRECTORY, EITHER, FILE, NOTHING, PARTS_FROM, Row
-from davfusion.cache.schedule import DELETIONS, lane
+from davfusion.cache.schedule import DELETIONS, LARGE, lane
 from davfusion.stores import paths
 from davfusion.stores.retry import GivenUpError
 from davfusion.stores.store import (
     AlreadyExistsError,
     ConflictError,
     InterruptedException,
+    InterruptEvent,
     Metadata,
     NoSuchFilesytemObjectError,
     PartialFailureError,
+    ReadableStream,
     Store,
     StoreAccessError,
     TransientStoreError,
@@ -97,7 +100,7 @@ class Sender:
     def send(self, together: Sequence[Sending]) -> None:
         """Send rows, several only of schedule.DELETIONS, and note what came of it.
 
-        Raises nothing but what ends the process.
+        Raises sqlite3.Error where it cannot be noted.
         """
         rows = [sending.row for sending in together]
         try:
@@ -108,6 +111,8 @@ class Sender:
             self._reached(True)
         except InterruptedException:
             self._outbox.released(rows)
+        except sqlite3.Error:
+            raise  # whatever became of it cannot be noted
         except FileNotFoundError as error:
             self._missing(rows[0], error)
         except Exception as error:
@@ -171,7 +176,10 @@ class Sender:
     def _upload(self, row: Row, sending: Sending) -> None:
         name = row.spool or ""
         spool.claim(self._files, name)
+        if lane(row) == LARGE:
+            self._found(row.path)  # before all of it is read for a store that is away
         with spool.open_content(self._files, name, row.bytes) as content:
+            _require_sound(row, content, sending)
             try:
                 stored = self._store.store_resumable(
                     content,
@@ -227,11 +235,8 @@ class Sender:
         tried = {*row.sent.split(), row.etag or ""} - {""}
         if not tried or found.get("etag") in tried:
             return bool(tried)
-        digest = hashlib.md5(usedforsecurity=False)
         with self._service.open_read(row.path, etag=found.get("etag")) as content:
-            for block in blocks(content):
-                digest.update(block)
-        return digest.hexdigest() in tried
+            return _md5(content) in tried
 
     def _found(self, path: str) -> Metadata | None:
         try:
@@ -274,3 +279,20 @@ class Sender:
         except NoSuchFilesytemObjectError:
             return {}
         return {paths.join(directory, name): found for name, found in listing.items()}
+
+
+def _require_sound(row: Row, content: BinaryIO, sending: Sending) -> None:
+    """StoreAccessError unless the spool still has what was acknowledged.
+
+    The service is sent a digest of what is read here, so it would take damaged bytes for right.
+    """
+    if _md5(content, sending) != row.etag:
+        raise StoreAccessError("its content is damaged in the spool")
+    content.seek(0)
+
+
+def _md5(content: ReadableStream, interrupt_event: InterruptEvent | None = None) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    for block in blocks(content, interrupt_event):
+        digest.update(block)
+    return digest.hexdigest()

@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import struct
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -32,7 +33,8 @@ from davfusion.stores.transfer import blocks
 
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _MAGIC: Final = b"davfusion spool 1"
-_END: Final = struct.Struct(f">I{len(_MAGIC)}s")
+_END: Final = struct.Struct(f">II{len(_MAGIC)}s")
+"""Checksum and length of the note before it."""
 _LONGEST_NOTE: Final = 1 << 20
 
 MakeRoom = Callable[[BinaryIO, int], None]
@@ -248,11 +250,14 @@ def read_note(path: Path) -> Note | None:
         size = file.seek(0, os.SEEK_END)
         try:
             file.seek(size - _END.size)
-            length, magic = _END.unpack(file.read(_END.size))
+            checksum, length, magic = _END.unpack(file.read(_END.size))
             if magic != _MAGIC or length > _LONGEST_NOTE:
                 return None
             file.seek(size - _END.size - length)
-            note = Note(**json.loads(file.read(length)))
+            data = file.read(length)
+            if zlib.crc32(data) != checksum:
+                return None
+            note = Note(**json.loads(data))
         except (OSError, struct.error, ValueError, TypeError):
             return None
     content = size - _END.size - length
@@ -269,7 +274,7 @@ def _md5(path: Path, size: int) -> str:
 
 def _packed(note: Note) -> bytes:
     data = json.dumps(asdict(note)).encode()
-    return data + _END.pack(len(data), _MAGIC)
+    return data + _END.pack(zlib.crc32(data), len(data), _MAGIC)
 
 
 def _opened(spool: FileStore, name: str) -> BinaryIO:

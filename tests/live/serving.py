@@ -65,8 +65,8 @@ class Serving:
         """kill -9 for all of it at once; returns when none of it is left."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        while _group(self.process.pid):
-            time.sleep(0.002)
+        while _is_running(self.process.pid):
+            time.sleep(0.005)
 
     def pids(self) -> list[int]:
         """The supervisor and all its children."""
@@ -86,15 +86,14 @@ class Serving:
         return max(map(_peak, self.pids()))
 
 
-def _group(leader: int) -> list[int]:
-    """The processes of a group that still run."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+def _is_running(group: int) -> bool:
+    """Whether a thread of the group's processes is left; until then, their files stay open."""
+    for stat in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
         with suppress(OSError):  # it has just ended
-            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(group) == leader and state != "Z":
-                found.append(int(stat.parent.name))
-    return found
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                return True
+    return False
 
 
 def _has_open(pid: int, name: str) -> bool:

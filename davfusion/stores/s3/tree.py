@@ -43,6 +43,8 @@ class TreeCopy:
                 self.bucket.mark(self.dst)
         if not self.failures:
             self.failures |= self.bucket.delete_all(left_over - {self.dst})
+            with self.noting():
+                self._sweep(left_over)
 
     def delete_copied(self) -> None:
         """Remove from the source exactly what was copied."""
@@ -67,6 +69,20 @@ class TreeCopy:
             reason = next(iter(self.failures.values()))
             self.failures |= {marker.key: reason for marker in markers}
             markers.clear()
+
+    def _sweep(self, gone: Iterable[str]) -> None:
+        """Remove the folders of keys that are gone, where the server keeps them empty."""
+        standing = self._folders(map(self._target, self.copied))
+        swept = self.dst
+        for folder in sorted(self._folders(gone) - standing):
+            if swept == self.dst or not folder.startswith(swept):
+                self.bucket.sweep(folder)
+                swept = folder
+
+    def _folders(self, keys: Iterable[str]) -> set[str]:
+        """The folders below the destination that the keys lie in."""
+        start = len(self.dst)
+        return {key[: end + 1] for key in keys for end in range(start, len(key)) if key[end] == "/"}
 
     def _copy_all(self, entries: Iterable[Entry]) -> None:
         for entry, done in run_all(self._copy, entries, AT_ONCE):

@@ -1,0 +1,107 @@
+"""A client of a running server, and what can be seen of its journal and of the bucket."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tests.live.serving import Serving
+
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    seconds: float
+
+
+def ask(
+    server: Serving,
+    method: str,
+    path: str,
+    content: "bytes | Iterable[bytes] | None" = None,
+    **headers: str,
+) -> Answer:
+    """One request on a connection of its own."""
+    start = time.monotonic()
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
+        connection.request(method, quote(path), content, headers)
+        response = connection.getresponse()
+        body = response.read()
+    seconds = time.monotonic() - start
+    return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, body, seconds)
+
+
+def put(server: Serving, path: str, content: bytes) -> None:
+    """Write a file; it must be acknowledged."""
+    answer = ask(server, "PUT", path, content)
+    assert answer.status in (201, 204), (path, answer)
+
+
+def get(server: Serving, path: str) -> bytes:
+    """Read a file that must be there."""
+    answer = ask(server, "GET", path)
+    assert answer.status == 200, (path, answer)
+    return answer.content
+
+
+def move(server: Serving, source: str, target: str) -> Answer:
+    return ask(server, "MOVE", source, Destination=server.url + quote(target[1:]))
+
+
+def eventually(holds: Callable[[], Any], seconds: float = PATIENCE) -> bool:
+    """Whether it holds before the time is up; other processes give no event to wait for."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def cache_of(server: Serving) -> Path:
+    """The only cache of the server."""
+    (folder,) = (path for path in server.cache.iterdir() if path.is_dir())
+    return folder
+
+
+def journal(server: Serving, sql: str = "SELECT path, attempts, error FROM pending") -> list[Any]:
+    """Rows of the server's journal."""
+    path = cache_of(server) / "journal.sqlite"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def wait_for_drain(server: Serving, seconds: float = PATIENCE) -> None:
+    """Return when the store has all."""
+    assert eventually(lambda: not journal(server), seconds), journal(server)
+
+
+def contents(client: Any, bucket: str, prefix: str = "") -> dict[str, bytes]:
+    """All files of a bucket by what follows `prefix` in the key, without the markers of folders."""
+    keys = [
+        entry["Key"]
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for entry in page.get("Contents", [])
+    ]
+    return {
+        key.removeprefix(prefix): client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        for key in keys
+        if not key.endswith("/")
+    }
+
+
+def unfinished_uploads(client: Any, bucket: str) -> list[Any]:
+    """Multipart uploads that nobody has completed or aborted."""
+    found: list[Any] = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return found

@@ -1,0 +1,217 @@
+"""kill -9 of all processes, of the mover, of a worker: nothing acknowledged is lost (row C11)."""
+
+import os
+import random
+import re
+import signal
+import threading
+import time
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.careful_client import Client, HalfAnsweredError
+from tests.live.drive import (
+    cache_of,
+    contents,
+    eventually,
+    get,
+    journal,
+    put,
+    unfinished_uploads,
+    wait_for_drain,
+)
+from tests.live.promises import Node, Tree
+from tests.live.serving import Serving, serving
+from tests.servers import S3Server
+
+KILLS = int(os.environ.get("DAVFUSION_KILLS", "20"))
+SEED = os.environ.get("DAVFUSION_SEED", "1")
+CLIENTS = 4
+LONELY_KILLS, STOPS = 4, 5
+PARTS, PART = 20, 8 << 20
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120 + 15 * KILLS)]
+
+
+class Crowd:
+    """Clients that work at the same time, and what there must be in the end."""
+
+    def __init__(self, server: Serving, s3: Any, bucket: str) -> None:
+        self.rng = random.Random(SEED)
+        print(f"to repeat it: DAVFUSION_SEED={SEED}")
+        shared = {}
+        for number in range(3):
+            content = self.rng.randbytes(400_000)
+            s3.put_object(Bucket=bucket, Key=f"shared/{number}", Body=content)
+            shared[f"/shared/{number}"] = Node(content)
+        self._shared = shared
+        self._server, self._s3, self._bucket = server, s3, bucket
+        self.clients = [
+            Client(server.port, f"/home{number}", f"{SEED}/{number}", shared)
+            for number in range(CLIENTS)
+        ]
+        self.pool = ThreadPoolExecutor(CLIENTS)
+        for client in self.clients:
+            client.make_home()
+
+    def recover(self, *, was_graceful: bool = False) -> None:
+        """All find what they were promised."""
+        done = [self.pool.submit(c.recover, was_graceful=was_graceful) for c in self.clients]
+        for each in done:
+            each.result()
+
+    def check_the_end(self) -> None:
+        """The bucket has all, and nothing else is left anywhere."""
+        server = self._server
+        wait_for_drain(server)
+        self.recover()
+        tree = ChainMap(self._shared, *(client.tree for client in self.clients))
+        promised = {path[1:]: node.content for path, node in tree.items() if not node.is_dir}
+        stored = {
+            key: content
+            for key, content in contents(self._s3, self._bucket).items()
+            if not is_hidden(tree, f"/{key}")
+        }
+        assert sizes(stored) == sizes(promised)
+        assert stored == promised
+        assert eventually(lambda: not unfinished_uploads(self._s3, self._bucket))
+        assert not journal(server, "SELECT * FROM conflict")
+        server.stop()
+        server.start()
+        self.recover()
+        assert not spooled(server)
+
+
+def is_hidden(tree: Tree, path: str) -> bool:
+    """Whether a folder has the name too: it is shown, and the object not touched."""
+    return path in tree and tree[path].is_dir
+
+
+def sizes(files: Mapping[str, bytes | None]) -> dict[str, int]:
+    return {key: len(content or b"") for key, content in files.items()}
+
+
+def spooled(server: Serving) -> list[Path]:
+    """What is left in the spool, lost+found included."""
+    return list((cache_of(server) / "spool").glob("*/*"))
+
+
+def errors(server: Serving) -> list[str]:
+    """What the log says of errors, but for the deaths of processes."""
+    ends = re.compile(r"(worker|mover) \d+ ended with -9")
+    lines = server.log.read_text().splitlines()
+    return [line for line in lines if " ERROR " in line and not ends.search(line)]
+
+
+@pytest.fixture
+def server(s3_server: S3Server, bucket: str, tmp_path: Path) -> Iterator[Serving]:
+    env = {"AWS_ENDPOINT_URL": s3_server.endpoint}
+    with serving(f"s3://{bucket}", tmp_path, "--write-back-delay", "0.3", env=env) as server:
+        yield server
+    assert not errors(server)
+
+
+@pytest.fixture
+def crowd(server: Serving, s3_client: Any, bucket: str) -> Iterator[Crowd]:
+    crowd = Crowd(server, s3_client, bucket)
+    with crowd.pool:
+        yield crowd
+    print(f"{sum(client.changes for client in crowd.clients)} changes were acknowledged")
+
+
+def test_nothing_acknowledged_is_lost(server: Serving, crowd: Crowd) -> None:
+    for _ in range(KILLS):
+        working = [crowd.pool.submit(client.work) for client in crowd.clients]
+        time.sleep(crowd.rng.uniform(0, 2))
+        server.kill()
+        for each in working:
+            each.result()
+        if crowd.rng.random() < 0.2:
+            server.launch()
+            time.sleep(crowd.rng.uniform(0, 1))
+            server.kill()
+        server.start()
+        crowd.recover()
+    crowd.check_the_end()
+
+
+@pytest.mark.parametrize("victims", [Serving.movers, Serving.workers])
+def test_a_process_that_is_killed_is_replaced(
+    server: Serving, crowd: Crowd, victims: Callable[[Serving], list[int]]
+) -> None:
+    usual = len(victims(server))
+
+    def is_replaced(pid: int) -> bool:
+        now = victims(server)
+        return pid not in now and len(now) == usual
+
+    stop = threading.Event()
+    working = [crowd.pool.submit(client.work_on, stop) for client in crowd.clients]
+    try:
+        for _ in range(LONELY_KILLS):
+            time.sleep(crowd.rng.uniform(0, 2))
+            victim = crowd.rng.choice(victims(server))
+            os.kill(victim, signal.SIGKILL)
+            assert eventually(partial(is_replaced, victim))
+    finally:
+        stop.set()
+    for each in working:
+        each.result()
+    assert server.log.read_text().count("ended with -9") == LONELY_KILLS
+    crowd.check_the_end()
+
+
+def test_a_server_that_is_stopped_answers_all_that_it_does(server: Serving, crowd: Crowd) -> None:
+    for _ in range(STOPS):
+        working = [crowd.pool.submit(client.work) for client in crowd.clients]
+        time.sleep(crowd.rng.uniform(0, 2))
+        server.stop()
+        assert not [
+            each.result() for each in working if isinstance(each.result(), HalfAnsweredError)
+        ]
+        server.start()
+        crowd.recover(was_graceful=True)
+    crowd.check_the_end()
+
+
+@pytest.mark.parametrize("end", [Serving.stop, Serving.kill])
+def test_parts_that_were_sent_are_not_sent_again(
+    s3_server: S3Server,
+    s3_client: Any,
+    s3_proxy: Any,
+    bucket: str,
+    tmp_path: Path,
+    end: Callable[[Serving], None],
+) -> None:
+    """At 90 % of an upload (row C18)."""
+    content = random.Random(SEED).randbytes(PARTS * PART)
+    last = {PARTS - 1, PARTS}
+    s3_proxy.rules = [{"match": rf"partNumber=({PARTS - 1}|{PARTS})\b", "action": "hang"}]
+    env = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_proxy.port}"}
+    with serving(f"s3://{bucket}", tmp_path, "--write-back-delay", "0", env=env) as server:
+        put(server, "/large", content)
+        assert eventually(lambda: len(parts_sent(s3_proxy)) == PARTS - len(last))
+        end(server)
+        s3_proxy.rules = []
+        s3_proxy.log.clear()
+        server.start()
+        assert get(server, "/large") == content
+        wait_for_drain(server)
+        assert sorted(parts_sent(s3_proxy)) == sorted(last)
+        assert contents(s3_client, bucket) == {"large": content}
+        assert not unfinished_uploads(s3_client, bucket)
+
+
+def parts_sent(proxy: Any) -> list[int]:
+    """The numbers of the parts that S3 has acknowledged."""
+    numbers = [
+        re.search(r"partNumber=(\d+)", entry["path"])
+        for entry in list(proxy.log)
+        if entry["method"] == "PUT" and entry["status"] == 200
+    ]
+    return [int(number[1]) for number in numbers if number]

@@ -1,0 +1,196 @@
+"""The size of the cache is kept, whatever is written to it and however slow the store is (C10)."""
+
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.drive import (
+    PATIENCE,
+    Answer,
+    ask,
+    contents,
+    eventually,
+    get,
+    journal,
+    put,
+    wait_for_drain,
+)
+from tests.live.line import Line, line, share
+from tests.live.serving import Serving
+
+__all__ = ["line"]
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+MB = 1 << 20
+LIMIT, MOST = 100 * MB, 110 * MB
+SIZE, FILES, WRITERS = 5 * MB, 100, 24
+
+
+class Watch:
+    """The most that a folder takes of the disk, looked at all the time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.peak = 0
+        self._folder = folder
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            self.peak = max(self.peak, disk_use(self._folder))
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def disk_use(folder: str | Path) -> int:
+    """Bytes that the disk has given, as du counts them: a file with two names once."""
+    found: dict[int, int] = {}
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                status = Path(path, name).lstat()
+                found[status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
+
+
+def content(number: int, size: int = SIZE) -> bytes:
+    seed = hashlib.sha256(str(number).encode()).digest()
+    return seed * (size // len(seed))
+
+
+def write_all(server: Serving, writers: int) -> dict[str, Answer]:
+    """500 MB, by so many clients at once."""
+
+    def write(number: int) -> Answer:
+        return ask(server, "PUT", f"/{number}", content(number))
+
+    with ThreadPoolExecutor(writers) as pool:
+        return dict(zip(map(str, range(FILES)), pool.map(write, range(FILES)), strict=True))
+
+
+def test_while_the_store_is_stopped_the_cache_is_full_and_no_fuller(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path
+) -> None:
+    with share(line, bucket, tmp_path, "--cache-size", "100MB") as server:
+        put(server, "/sent", b"")
+        wait_for_drain(server)
+        line.cut()
+        put(server, "/read", content(1000))
+        with Watch(server.cache) as watch:
+            reader = Reader(server)
+            answers = write_all(server, WRITERS)
+            reader.stop()
+        assert watch.peak < MOST, watch.peak / MB
+        refused = [answer for answer in answers.values() if answer.status != 201]
+        assert {answer.status for answer in refused} <= {503, 507}
+        assert all(answer.status == 507 or answer.headers["retry-after"] for answer in refused)
+        written = [name for name, answer in answers.items() if answer.status == 201]
+        assert len(written) >= 16
+        assert max(reader.seconds) < 5, sorted(reader.seconds)[-5:]
+        assert_refused_before_the_body(server)
+        for name in written:
+            assert get(server, f"/{name}") == content(int(name))
+        line.up()
+        wait_for_drain(server)
+        put(server, "/again", content(2000))
+        wait_for_drain(server)
+    stored = contents(s3_client, bucket)
+    assert stored.keys() == {*written, "sent", "read", "again"}
+    assert all(stored[name] == content(int(name)) for name in written)
+
+
+class Reader:
+    """A client that reads all the time."""
+
+    def __init__(self, server: Serving) -> None:
+        self.seconds: list[float] = []
+        self._server = server
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            answer = ask(self._server, "GET", "/read", Range="bytes=7000-7999")
+            self.seconds.append(answer.seconds if answer.status == 206 else PATIENCE)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def assert_refused_before_the_body(server: Serving) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 30) as sock:
+        head = f"PUT /late HTTP/1.1\r\nHost: localhost\r\nContent-Length: {SIZE}\r\n"
+        sock.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 507 "), answer
+
+
+def test_while_the_store_is_slow_writers_wait(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path
+) -> None:
+    with share(line, bucket, tmp_path, "--cache-size", "100MB") as server:
+        put(server, "/first", b"")
+        wait_for_drain(server)
+        line.slow(2)
+        with Watch(server.cache) as watch:
+            answers = write_all(server, 8)
+        assert {answer.status for answer in answers.values()} == {201}
+        assert watch.peak < MOST, watch.peak / MB
+        assert max(answer.seconds for answer in answers.values()) > 1
+        wait_for_drain(server)
+    stored = contents(s3_client, bucket)
+    assert stored == {str(number): content(number) for number in range(FILES)} | {"first": b""}
+
+
+@contextmanager
+def upload(server: Serving, path: str, framing: str) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", server.port), 60) as sock:
+        sock.sendall(f"PUT {path} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode())
+        yield sock
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_file_larger_than_the_cache_streams_through(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path, framing: str
+) -> None:
+    large = content(1, 150 * MB)
+    piece = large[:MB]
+    header, sent = f"Content-Length: {len(large)}", piece
+    if framing == "chunked":
+        header, sent = "Transfer-Encoding: chunked", b"%x\r\n%s\r\n" % (MB, piece)
+    with share(line, bucket, tmp_path, "--cache-size", "100MB") as server:
+        put(server, "/large", b"old")
+        with Watch(server.cache) as watch:
+            with upload(server, "/large", header) as sock:
+                for _ in range(120):
+                    sock.sendall(sent)
+            assert get(server, "/large") == b"old"
+            with upload(server, "/large", header) as sock:
+                for _ in range(150):
+                    sock.sendall(sent)
+                if framing == "chunked":
+                    sock.sendall(b"0\r\n\r\n")
+                assert sock.recv(65536).startswith(b"HTTP/1.1 204 ")
+            wait_for_drain(server)
+            assert get(server, "/large") == large
+        assert watch.peak < MOST, watch.peak / MB
+        assert eventually(
+            lambda: not s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads")
+        )
+        assert journal(server, "SELECT * FROM conflict") == []
+    assert contents(s3_client, bucket) == {"large": large}

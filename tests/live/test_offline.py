@@ -1,0 +1,122 @@
+"""The store cannot be reached: at the start, and in the middle of work (row C19)."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.drive import (
+    Answer,
+    ask,
+    cache_of,
+    contents,
+    eventually,
+    get,
+    journal,
+    move,
+    put,
+    wait_for_drain,
+)
+from tests.live.line import Line, line, share
+from tests.live.serving import Serving
+
+__all__ = ["line"]
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+
+def is_put_off(answer: Answer) -> bool:
+    return answer.status == 503 and int(answer.headers["retry-after"]) > 0 and answer.seconds < 5
+
+
+def propfind(server: Serving, path: str) -> Answer:
+    return ask(server, "PROPFIND", path, Depth="1")
+
+
+@pytest.mark.parametrize("outage", ["cut", "hang"])
+def test_a_start_without_the_store(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path, outage: str
+) -> None:
+    for key in ("known/read", "known/unread", "known/old", "known/gone", "unknown/there"):
+        s3_client.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    with share(line, bucket, tmp_path) as server:
+        assert propfind(server, "/").status == 207
+        assert propfind(server, "/known").status == 207
+        assert get(server, "/known/read") == b"known/read"
+    getattr(line, outage)()
+    start = time.monotonic()
+    with share(line, bucket, tmp_path) as server:
+        first = propfind(server, "/known")
+        assert time.monotonic() - start < 2
+        assert first.status == 207
+        assert b"/known/unread" in first.content
+        assert get(server, "/known/read") == b"known/read"
+        for path in ("/known/unread", "/unknown/there"):
+            assert is_put_off(ask(server, "GET", path))
+        assert is_put_off(propfind(server, "/unknown"))
+        write_without_the_store(server)
+        assert is_put_off(ask(server, "GET", "/unknown/nobody knows"))
+        assert journal(server)
+        line.up()
+        wait_for_drain(server, 30)
+        (copy,) = journal(server, "SELECT copy FROM conflict WHERE path = '/unknown/there'")[0]
+        assert eventually(lambda: ask(server, "GET", "/unknown/there").status == 200, 10)
+        assert get(server, "/unknown/there") == b"unknown/there"
+    assert contents(s3_client, bucket) == {
+        "known/read": b"rewritten",
+        "known/unread": b"known/unread",
+        "known/new": b"new",
+        "made/in it": b"in a new folder",
+        "unknown/there": b"unknown/there",
+        copy[1:]: b"ours",
+        "unknown/other": b"other",
+        "known/moved": b"to be moved",
+    }
+
+
+def write_without_the_store(server: Serving) -> None:
+    for path, content in {
+        "/known/read": b"rewritten",
+        "/known/new": b"new",
+        "/known/to move": b"to be moved",
+        "/known/short-lived": b"never sent",
+        "/unknown/there": b"ours",
+        "/unknown/other": b"other",
+    }.items():
+        put(server, path, content)
+        assert get(server, path) == content
+    assert ask(server, "MKCOL", "/made").status == 201
+    put(server, "/made/in it", b"in a new folder")
+    assert ask(server, "DELETE", "/known/old").status == 204
+    assert ask(server, "DELETE", "/known/gone").status == 204
+    assert ask(server, "DELETE", "/known/short-lived").status == 204
+    assert move(server, "/known/to move", "/known/moved").status == 201
+    listed = propfind(server, "/known").content
+    assert b"/known/moved" in listed
+    assert b"/known/old" not in listed
+    assert ask(server, "GET", "/known/old").status == 404
+
+
+@pytest.mark.parametrize("outage", ["cut", "hang"])
+def test_down_and_up_in_the_middle_of_work(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path, outage: str
+) -> None:
+    model: dict[str, bytes] = {}
+    with share(line, bucket, tmp_path) as server:
+        for number in range(6):
+            assert ask(server, "MKCOL", f"/{number}").status == 201
+            if number % 2:
+                getattr(line, outage)()
+            else:
+                line.up()
+            for file in range(15):
+                name, content = f"{number}/{file}", b"%d %d" % (number, file) * 5000
+                put(server, f"/{name}", content)
+                put(server, f"/shared {file}", content)
+                model |= {name: content, f"shared {file}": content}
+        line.up()
+        wait_for_drain(server, 30)
+        assert journal(server, "SELECT * FROM conflict") == []
+        assert eventually(lambda: propfind(server, "/").status == 207, 10)
+        assert contents(s3_client, bucket) == model
+        assert not list(cache_of(server).glob("spool/*/*"))

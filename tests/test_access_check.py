@@ -1,0 +1,28 @@
+"""What is asked of the store at a start leaves nothing behind in the process that forks."""
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from davfusion import share
+from davfusion.config import S3Options, ServeConfig
+
+
+@pytest.mark.live
+def test_a_store_that_hangs_leaves_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    before = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        config = ServeConfig(
+            target="s3://bucket", cache_dir=tmp_path, s3=S3Options(endpoint_url=url)
+        )
+        prepared = share.prepare(config)
+    assert prepared.warning is not None
+    assert set(threading.enumerate()) == before
