@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: serve test test-slow lint format check wheel clean
+.PHONY: serve test test-slow test-kills lint format check wheel clean
 
 serve: $(VENV)/installed files
 	$(BIN)/davfusion serve ./files --port 8080
@@ -17,6 +17,10 @@ test: $(VENV)/developing
 test-slow: $(VENV)/developing
 	tests/install-clients
 	$(BIN)/pytest -n $(WORKERS) -m slow
+
+# 200 times kill -9 under load, against S3; about ten minutes.
+test-kills: $(VENV)/developing
+	DAVFUSION_KILLS=200 $(BIN)/pytest tests/live/test_kills.py
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process's transaction to end."""
@@ -66,8 +66,6 @@ class Database:
             if self._connection is not None and self._owner == os.getpid():
                 self._connection.close()
             self._connection = None
-            if self._log is not None:
-                self._log.close()
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None and self._owner == os.getpid():
@@ -101,8 +99,6 @@ class _Log:
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(path.name + "-wal")
         self._lock = threading.Lock()
-        self._owner = 0
-        self._file: BinaryIO | None = None
         self._commits = 0
         self._flushed = 0
 
@@ -111,22 +107,16 @@ class _Log:
         self._commits += 1
         return partial(self._flush, self._commits)
 
-    def close(self) -> None:
-        """Close the file; to be called whenever the connection is closed."""
-        with self._lock:
-            if self._file is not None and self._owner == os.getpid():
-                self._file.close()
-            self._file = None
-
     def _flush(self, commit: int) -> None:
         with self._lock:
             if commit <= self._flushed:
                 return
-            if self._file is None or self._owner != os.getpid():
-                self._file = self._path.open("r+b")
-                self._owner = os.getpid()
             commits = self._commits
-            os.fsync(self._file.fileno())
+            descriptor = os.open(self._path, os.O_RDWR)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
             self._flushed = commits
 
 

@@ -87,11 +87,13 @@ class TreeConformance:
     @pytest.mark.parametrize("dst", ["/new", "/dst", "/file", "/parent/new"])
     def test_transfer_of_a_tree(self, store: Store, method: str, dst: str) -> None:
         put_tree(store, "/src")
-        put_tree(store, "/dst", {"sub": b"a file", "top": None, "top/x": b"x", "old": b"old"})
+        old = {"sub": b"a file", "top": None, "top/x": b"x", "old": b"old", "gone/in/x": b"x"}
+        put_tree(store, "/dst", old)
         put(store, "/file")
         store.create_directory("/parent")
         getattr(store, method)("/src", dst)
         assert contents(store, dst) == TREE
+        assert not store.exists(f"{dst}/gone")
         assert store.exists("/src") == (method == "duplicate")
         assert store.exists("/src/sub/deep") == (method == "duplicate")
 

@@ -193,4 +193,5 @@ def _add(change: Change, rows: list[Row], src: str, dst: str, bases: Bases) -> N
         if row.path != src:
             target = paths.rebase(row.path, src, dst)
             carried = moved(row, target, bases.get(row.path, row.base))
-            change.insert(carried._replace(clears=row.held if row.hides_below else NOTHING))
+            clears = row.held if row.hides_below else NOTHING
+            change.insert(carried._replace(clears=clears, sent=row.sent, begun=row.begun))

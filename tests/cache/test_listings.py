@@ -198,6 +198,16 @@ def test_concurrent_changes_of_one_path_leave_it_unknown() -> None:
     assert known_names(table) is None
 
 
+def test_what_comes_into_a_folder_while_it_is_made_stays_known() -> None:
+    table = ListingTable()
+    made = table.begin(NOW, AGE)
+    table.stored("/d/b", FOUND, table.begin(NOW, AGE))
+    table.created_directory("/d", made)
+    assert table.find("/d/b", NOW) is not None
+    assert table.find("/d", NOW) is not None
+    assert table.children("/d", NOW) is None
+
+
 def test_an_older_answer_does_not_replace_a_newer_one() -> None:
     table = ListingTable()
     slow = table.begin(NOW, AGE)

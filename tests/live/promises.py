@@ -4,7 +4,7 @@ Pure: a tree, the changes that clients ask for, and what may be there after a ch
 has answered.
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 from davfusion.stores.paths import is_below
@@ -94,10 +94,10 @@ class Change:
     def broken_promises(self, before: Tree, seen: Tree, written: Set[int]) -> list[str]:
         """What may not be seen after the change has been begun and perhaps carried out.
 
-        A change is carried out or not. Only of a MOVE or COPY that is not, some of the copies may
-        stand already; its source does anyway, and nothing that was to be replaced is missing
-        before all copies stand. The copies of a folder's members are made from what the store
-        has, which may be behind; `written` has the marks of all contents there ever were.
+        A change is carried out or not. Only of a MOVE or COPY that is not, some copies may stand
+        already; its source does anyway, and a file that was to be replaced until its copy stands.
+        The copies of a folder are made from what the store has, which may be behind, and replace
+        all at the destination; `written` has the marks of all contents there ever were.
         """
         after = self.applied(before)
         undone, done = differences(seen, before), differences(seen, after)
@@ -106,17 +106,13 @@ class Change:
         return [*undone, "nor", *done]
 
     def _is_begun(self, before: Tree, seen: Tree, written: Set[int]) -> bool:
-        target, after = self.destination, self.applied(before)
+        target = self.destination
         if differences(without(seen, target), without(before, target)):
             return False
-        old, new, now = (at_and_below(tree, target) for tree in (before, after, seen))
-        behind = written if before[self.path].is_dir else set()
-        is_known = all(
-            node.is_dir or node.same(old.get(at)) or node.same(new.get(at)) or node.mark in behind
-            for at, node in now.items()
-        )
-        return is_known and (_covers(now, old) or _covers(now, new))
-
-
-def _covers(paths: Iterable[str], others: Iterable[str]) -> bool:
-    return set(others) <= set(paths)
+        if before[self.path].is_dir:
+            return all(
+                node.is_dir or node.mark in written or node.same(before.get(path))
+                for path, node in at_and_below(seen, target).items()
+            )
+        stands = seen.get(target, FOLDER)
+        return stands.same(before.get(target)) or stands.same(self.applied(before)[target])

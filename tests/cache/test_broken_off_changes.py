@@ -1,0 +1,161 @@
+"""Changes that ended half-way, and folders in the place of files: nobody else has been at work."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from davfusion.cache import spool
+from davfusion.cache.folder import CacheFolder
+from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
+from davfusion.cache.outbox import Outbox
+from davfusion.cache.schedule import DELETIONS, LARGE, SMALL
+from davfusion.stores.errors import PartialFailureError
+from davfusion.stores.memory import MemoryStore
+from davfusion.stores.store import NoSuchFilesytemObjectError, Store, TransientStoreError
+from davfusion.stores.wrapper import StoreWrapper
+from tests.cache.writeback import mover, share
+
+OLD, NEW = b"old", b"new"
+
+
+class BreakingStore(StoreWrapper):
+    """With `breaks`, copies break off when they have been made."""
+
+    breaks = False
+
+    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+        super().duplicate(path_to_src, path_to_dest)
+        if not self.breaks:
+            return
+        error = TransientStoreError("broken off")
+        raise PartialFailureError("broken off", failures={path_to_src: error})
+
+
+def put(store: Store, path: str, content: bytes) -> None:
+    store.store_fileobject(io.BytesIO(content), path)
+
+
+class Folder:
+    """The cache folder of a drive, as its other processes see it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cache = CacheFolder(path, "test")
+        self.journal = self.cache.journal(0)
+        self.outbox = Outbox(self.journal, self.cache.spool)
+
+    def drain(self, service: Store) -> None:
+        """Nothing may be taken for another program's edit."""
+        sender = mover(service, self.path)
+        self.outbox.hurry()
+        while sender.step():
+            pass
+        sender.close()
+        assert not self.journal.has_below("/")
+        assert not self.journal.database.rows("SELECT * FROM conflict")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    folder = Folder(tmp_path)
+    yield folder
+    folder.journal.close()
+    folder.cache.release()
+
+
+@pytest.fixture
+def service() -> BreakingStore:
+    return BreakingStore(MemoryStore())
+
+
+@pytest.fixture
+def drive(service: BreakingStore, tmp_path: Path) -> Iterator[MultiprocessingCachingStore]:
+    drive = share(service, tmp_path)
+    yield drive
+    drive.close()
+
+
+@pytest.mark.parametrize("last", ["delete", "put"])
+def test_a_folder_that_stood_in_the_place_of_a_file_leaves_no_conflict(
+    service: BreakingStore, drive: MultiprocessingCachingStore, folder: Folder, last: str
+) -> None:
+    put(service, "/a", OLD)
+    drive.delete("/a")
+    drive.create_directory("/a")
+    drive.delete("/a", is_dir=True)
+    if last == "put":
+        put(drive, "/a", NEW)
+    folder.drain(service)
+    assert list(service.get_directory_metadata("/")) == (["a"] if last == "put" else [])
+    assert last == "delete" or service.get_file("/a") == NEW
+
+
+@pytest.mark.parametrize("last", ["delete", "put"])
+def test_what_was_sent_and_not_confirmed_moves_along(
+    service: BreakingStore, drive: MultiprocessingCachingStore, folder: Folder, last: str
+) -> None:
+    drive.create_directory("/d")
+    folder.drain(service)
+    put(drive, "/d/a", OLD)
+    folder.outbox.hurry()
+    assert [row.path for row in folder.outbox.take({SMALL: 1, LARGE: 0, DELETIONS: 0})] == ["/d/a"]
+    put(service, "/d/a", OLD)
+    folder.outbox.begin()  # the mover has been killed, and another one starts
+    if last == "put":
+        put(drive, "/d/a", NEW)
+    else:
+        drive.delete("/d/a")
+    drive.move("/d", "/e")
+    folder.drain(service)
+    assert not service.exists("/d")
+    assert list(service.get_directory_metadata("/e")) == (["a"] if last == "put" else [])
+    assert last == "delete" or service.get_file("/e/a") == NEW
+
+
+def test_a_copy_that_breaks_off_is_no_foreign_edit(
+    service: BreakingStore, drive: MultiprocessingCachingStore, folder: Folder
+) -> None:
+    put(service, "/clean", OLD)
+    service.breaks = True
+    put(drive, "/dirty", NEW)
+    with pytest.raises(PartialFailureError):
+        drive.move("/clean", "/dirty")
+    assert drive.get_file("/dirty") == NEW
+    folder.drain(service)
+    assert service.get_file("/dirty") == NEW
+    assert service.get_file("/clean") == OLD
+
+
+def test_a_start_asks_again_where_a_copy_was_broken_off(
+    service: BreakingStore, drive: MultiprocessingCachingStore, folder: Folder
+) -> None:
+    assert drive.get_directory_listing("/") == []
+    put(service, "/copy", NEW)
+    with folder.journal.database.transaction() as db:
+        db.execute("INSERT INTO hold VALUES ('/copy', 'killed')")
+    assert not drive.exists("/copy")
+    folder.cache.recover()
+    assert drive.exists("/copy")
+    assert drive.get_directory_listing("/") == ["/copy"]
+
+
+def test_content_that_a_change_makes_needless_is_swept_away_after_a_crash(
+    drive: MultiprocessingCachingStore, folder: Folder, tmp_path: Path
+) -> None:
+    put(drive, "/a", OLD)
+    files = folder.cache.spool
+    (content,) = files.list("new")
+    name = Path(content).name
+    spool.set_apart(files, name)
+    assert drive.get_file("/a") == OLD  # the commit has not come yet
+    os.link(files.path(name, "tmp"), tmp_path / "kept")
+    drive.delete("/a")
+    os.link(tmp_path / "kept", files.path(name, "tmp"))  # the crash came before its removal
+    folder.cache.recover()
+    assert files.list("tmp") == []
+    assert not (tmp_path / "test" / "spool" / "lost+found").exists()
+    with pytest.raises(NoSuchFilesytemObjectError):
+        drive.get_file("/a")
