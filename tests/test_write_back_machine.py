@@ -186,8 +186,8 @@ class WriteBackMachine(WriteBackModel):
         row = self.server.journal.view(path).row
         if reply is not None and reply.status == 404:
             assert shown.status == 404
-        failed = reply is None or reply.status == 503
-        if failed and (row is None or row.kind != ABSENT or not pending):
+        gone = pending if row is None else row.kind == ABSENT
+        if (reply is None or reply.status == 503) and not gone:
             return
         if pending and (row is None or row.kind == ABSENT):
             contest.ours = None

@@ -85,10 +85,10 @@ class CacheFolder:
         """
         if is_low(self.path):
             Reserve(self.path).give()
-        recovery.set_aside_if_damaged(self.journal_path)
+        is_damaged = recovery.set_aside_if_damaged(self.journal_path)
         journal = self.journal(0)
         self.doubt(recovery.interrupted(journal))
-        recovery.reconcile(journal, self.spool, self.path / "spool")
+        recovery.reconcile(journal, self.spool, self.path / "spool", is_whole=not is_damaged)
         journal.close()
         if self._listings_path.exists():
             self.listings.prune(time.time(), 0)

@@ -60,15 +60,33 @@ class Journal:
         with self._reading.transaction(write=False) as db:
             return journal_rows.view(db, path)
 
-    def children(self, directory: str) -> tuple[list[Row], dict[str, Alias]]:
-        """The rows and the aliases of the paths right below, of one moment."""
+    def listing(self, directory: str) -> tuple[View, list[Row], dict[str, Alias]]:
+        """The directory, and the rows and the aliases of the paths right below, of one moment."""
         with self._reading.transaction(write=False) as db:
-            return journal_rows.children(db, directory), journal_rows.aliases(db, directory)
+            return (
+                journal_rows.view(db, directory),
+                journal_rows.children(db, directory),
+                journal_rows.aliases(db, directory),
+            )
 
     def below(self, directory: str) -> list[Row]:
         """The rows of all paths below, directories before what is in them."""
         with self._reading.transaction(write=False) as db:
             return journal_rows.rows_below(db, directory)
+
+    def at_and_below(self, path: str) -> list[Row]:
+        """The rows of the path and of all below, directories before what is in them."""
+        own = self.view(path).row
+        return [*([own] if own else []), *self.below(path)]
+
+    def latest(self) -> int:
+        """The number of the last change so far."""
+        with self._reading.transaction(write=False) as db:
+            return journal_rows.latest_change(db)
+
+    def needs(self, content: str) -> bool:
+        """Whether a row names that file of the spool."""
+        return bool(self._reading.rows("SELECT 1 FROM pending WHERE spool = ?", (content,)))
 
     def has_below(self, directory: str) -> bool:
         """Whether there is any row below."""
@@ -112,12 +130,13 @@ class Journal:
         return int(done), int(sent)
 
     @contextmanager
-    def change(self) -> Iterator[Change]:
+    def change(self, *, even_if_low: bool = False) -> Iterator[Change]:
         """A transaction; once it is committed, contents that nothing needs any more are removed.
 
-        Raises StoreSpaceLimitError for a full disk.
+        Raises StoreSpaceLimitError for a full disk; the last of it are the mover's
+        (`even_if_low`).
         """
-        if is_low(self._folder):
+        if is_low(self._folder) and not even_if_low:
             raise StoreSpaceLimitError("the cache's disk is full")
         with disk_space(), self.database.transaction() as db:
             change = Change(db, self.clock(), self._delay, LONGEST_DELAY)

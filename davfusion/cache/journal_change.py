@@ -17,6 +17,7 @@ from davfusion.cache.pending import (
     occupied,
     vacated,
 )
+from davfusion.stores import paths
 
 
 class OvertakenError(Exception):
@@ -80,20 +81,44 @@ class Change:
         """What the store has where something is pending, at the path or below, is not to count.
 
         For a destination before the store copies something there: should that end half-way, what
-        is pending is no edit in conflict with the copies.
+        is pending is no edit in conflict with the copies, and files keep their directories.
         """
         for row in self.at_and_below(path):
             if row.kind != DIRECTORY or row.begun is None:
                 journal_rows.put(self.db, row._replace(clears=EITHER, base=""))
+            if row.kind == FILE:
+                self._keep_above(row.path, path)
 
-    def forget(self, path: str) -> None:
-        """Forget what was to become of the path and all below."""
-        old = journal_rows.get(self.db, path)
-        if old is not None:
-            self._discard(old, ())
-            journal_rows.drop(self.db, path)
-        self.drop_below(path)
+    def _keep_above(self, file: str, top: str) -> None:
+        """Have the directories above the file that are `top` or below."""
+        for directory in paths.ancestors(file):
+            is_within = directory == top or paths.is_below(directory, top)
+            if is_within and journal_rows.get(self.db, directory) is None:
+                self.insert(Row(directory, DIRECTORY, modified=self.now))
+
+    def latest(self) -> int:
+        """The number of the last change so far."""
+        return journal_rows.latest_change(self.db)
+
+    def has_row(self, path: str) -> bool:
+        """Whether something is pending at that very path."""
+        return journal_rows.get(self.db, path) is not None
+
+    def forget(self, path: str, *, until: int) -> bool:
+        """Forget what was to become of the path and all below by the changes up to `until`.
+
+        Later ones stay, over whatever the store has got there meanwhile. Returns whether the path
+        itself was changed later.
+        """
+        rows = self.at_and_below(path)
+        for row in rows:
+            if row.generation > until:
+                journal_rows.put(self.db, row._replace(clears=EITHER, base=""))
+            else:
+                self._discard(row, ())
+                journal_rows.drop(self.db, row.path)
         journal_rows.drop_alias(self.db, path, tree=True)
+        return bool(rows) and rows[0].path == path and rows[0].generation > until
 
     def at_and_below(self, path: str) -> list[Row]:
         """The rows of the path and of all below, directories before what is in them."""

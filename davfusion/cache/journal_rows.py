@@ -1,10 +1,10 @@
 """Reading and writing the journal's rows, inside of a transaction of the caller."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from davfusion.cache.pending import COLUMNS, DIRECTORY, INSERT, PARTS_FROM, Row, View
+from davfusion.cache.pending import COLUMNS, DIRECTORY, INSERT, LANES, PARTS_FROM, Row, View
 from davfusion.database import below
 from davfusion.stores import paths
 from davfusion.stores.store import Metadata
@@ -42,6 +42,20 @@ def get(db: sqlite3.Connection, path: str) -> Row | None:
     return row and Row(*row)
 
 
+def generation(db: sqlite3.Connection, path: str) -> int | None:
+    row = db.execute("SELECT generation FROM pending WHERE path = ?", (path,)).fetchone()
+    return row and int(row[0])
+
+
+def due(db: sqlite3.Connection, lane: str, now: float) -> Iterator[Row]:
+    """The rows of a lane that are to be sent at `now`, the longest due first."""
+    sql = (
+        f"SELECT {COLUMNS} FROM pending INDEXED BY pending_{lane}"  # noqa: S608
+        f" WHERE {LANES[lane]} AND due <= ? ORDER BY due"
+    )
+    return (Row(*values) for values in db.execute(sql, (now,)))
+
+
 def children(db: sqlite3.Connection, directory: str) -> list[Row]:
     sql = f"SELECT {COLUMNS} FROM pending WHERE parent = ?"  # noqa: S608
     return [Row(*row) for row in db.execute(sql, (directory,))]
@@ -73,6 +87,10 @@ def drop_below(db: sqlite3.Connection, directory: str) -> None:
 
 def next_change(db: sqlite3.Connection) -> int:
     db.execute("UPDATE total SET changes = changes + 1")
+    return latest_change(db)
+
+
+def latest_change(db: sqlite3.Connection) -> int:
     (changes,) = db.execute("SELECT changes FROM total").fetchone()
     return int(changes)
 

@@ -16,13 +16,18 @@ from davfusion.cache.folder import CacheFolder
 from davfusion.cache.holds import Holds
 from davfusion.cache.journal import Journal
 from davfusion.cache.outbox import Outbox
-from davfusion.cache.pending import Row
+from davfusion.cache.pending import DELETIONS, LARGE, SMALL, Row
 from davfusion.cache.reserve import Reserve
-from davfusion.cache.schedule import DELETIONS, LARGE, SMALL
 from davfusion.cache.sender import Sender, Sending
 from davfusion.cache.spool import disk_space
 from davfusion.platform import lock_file
-from davfusion.stores.store import InterruptEvent, StoreAccessError, StoreSpaceLimitError
+from davfusion.stores.errors import UnreachableError
+from davfusion.stores.store import (
+    InterruptEvent,
+    StoreAccessError,
+    StoreSpaceLimitError,
+    TransientStoreError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +61,8 @@ class Mover:
         self._pause_until = 0.0
         self._lock = threading.Lock()
         self._under_way: dict[Future[None], list[Sending]] = {}
+        self._probe: Future[None] | None = None
+        """What was started last; while the store does not answer, nothing else is beside it."""
         self._reserve = Reserve(folder.path)
         self._unnoted: list[Row] | None = None
         """Rows whose sending has ended and could not be noted; None: no row of before has been."""
@@ -120,15 +127,17 @@ class Mover:
         for together in _jobs(rows):
             sendings = [Sending(row, self._outbox) for row in together]
             pool = large if schedule.lane(together[0]) == LARGE else small
-            self._under_way[pool.submit(self._sender.send, sendings)] = sendings
+            self._probe = pool.submit(self._sender.send, sendings)
+            self._under_way[self._probe] = sendings
         return bool(rows)
 
     def _room(self) -> dict[str, int]:
         """How many rows of each lane may be started now."""
         with self._lock:
             if self._failures:
-                probes = int(not self._under_way and time.monotonic() >= self._pause_until)
-                return dict.fromkeys(ROOM, probes)
+                is_probed = self._probe is not None and not self._probe.done()
+                may_probe = not is_probed and time.monotonic() >= self._pause_until
+                return dict.fromkeys(ROOM, int(may_probe))
         busy = Counter(schedule.lane(sendings[0].row) for sendings in self._under_way.values())
         left = {lane: max(0, most - busy[lane]) for lane, most in ROOM.items()}
         return left | {DELETIONS: 0 if busy[DELETIONS] else BATCH}
@@ -170,9 +179,13 @@ class Mover:
         for upload in self._outbox.abandoned():
             try:
                 self._service.abandon_upload(upload.path, upload.token, upload.since)
-            except StoreAccessError as error:
-                logger.info("an upload of %s is still to be removed: %s", upload.path, error)
+            except UnreachableError:
                 return
+            except TransientStoreError as error:
+                logger.info("an upload of %s is still to be removed: %s", upload.path, error)
+                continue
+            except StoreAccessError as error:
+                logger.warning("an upload of %s cannot be removed: %s", upload.path, error)
             self._outbox.forgotten(upload)
 
     def _pause_all(self) -> None:

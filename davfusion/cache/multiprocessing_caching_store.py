@@ -182,10 +182,9 @@ class MultiprocessingCachingStore(StoreWrapper):
                 return self._store_through(source, new, interrupt_event, if_etag)
         try:
             placed = self._overlay.change(path, partial(_write, new, if_etag))
-        except BaseException:
-            spool.remove_content(self._files, new.spool or "")
-            raise
-        spool.complete(self._files, new.spool or "")
+        finally:
+            name = new.spool or ""
+            spool.settle(self._files, name, is_needed=self._journal.needs(name))
         return placed.metadata
 
     def _received(

@@ -3,12 +3,13 @@
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from davfusion.cache import journal_rows, schedule
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
 from davfusion.cache.journal_rows import Alias
-from davfusion.cache.pending import ABSENT, COLUMNS, FAILED, FILE, NOTHING, WAITING, Row
+from davfusion.cache.pending import ABSENT, COLUMNS, DIRECTORY, FAILED, FILE, NOTHING, WAITING, Row
 from davfusion.cache.spool import remove_content, set_apart
 from davfusion.database import below
 from davfusion.stores import paths
@@ -72,10 +73,17 @@ class Outbox:
         They are as they were before; `begun` tells whether one was tried before.
         """
         now = self._journal.clock()
-        if not self._is_due(now):
+        chosen = self._choose(now, room)
+        if not chosen:
             return []
         with self._database.transaction() as db:
-            taken = self._choose(db, now, dict(room))
+            held = _held(db)
+            taken = [
+                row
+                for row in chosen
+                if not schedule.overlaps(row.path, held)
+                and journal_rows.generation(db, row.path) == row.generation
+            ]
             db.executemany("INSERT INTO sending VALUES (?)", [(row.path,) for row in taken])
             db.executemany(
                 "UPDATE pending SET begun = coalesce(begun, ?),"
@@ -88,30 +96,22 @@ class Outbox:
                     journal_rows.mark_begun(db, paths.ancestors(row.path), now)
         return taken
 
-    def _is_due(self, now: float) -> bool:
-        due = self.next_due()
-        return due is not None and due <= now
+    def _choose(self, now: float, room: Mapping[str, int]) -> list[Row]:
+        """Read beside those who write: what changes before it is marked is left out then."""
+        with self._database.transaction(write=False) as db:
+            sending = [path for (path,) in db.execute("SELECT path FROM sending")]
 
-    def _choose(self, db: sqlite3.Connection, now: float, room: dict[str, int]) -> list[Row]:
-        sending = [path for (path,) in db.execute("SELECT path FROM sending")]
-        held = [path for (path,) in db.execute("SELECT path FROM hold")]
+            def hides(directory: str) -> bool:
+                row = journal_rows.get(db, directory)
+                return row is not None and row.hides_below
 
-        def hides(directory: str) -> bool:
-            row = journal_rows.get(db, directory)
-            return row is not None and row.hides_below
-
-        choice = schedule.Choice(sending, held, hides)
-        taken: list[Row] = []
-        sql = f"SELECT {COLUMNS} FROM pending WHERE state = ? AND due <= ? ORDER BY due"  # noqa: S608
-        for values in db.execute(sql, (WAITING, now)):
-            row = Row(*values)
-            lane = schedule.lane(row)
-            if room[lane] and choice.allows(row):
-                taken.append(row)
-                room[lane] -= 1
-            if not any(room.values()):
-                break
-        return taken
+            choice = schedule.Choice(sending, _held(db), hides)
+            return [
+                row
+                for lane, most in room.items()
+                if most
+                for row in islice(filter(choice.allows, journal_rows.due(db, lane, now)), most)
+            ]
 
     def next_due(self) -> float | None:
         """When the next row is due, in UTC seconds; None: nothing waits."""
@@ -139,7 +139,7 @@ class Outbox:
         """Whether the sending of the row should be broken off: it is of no use, or others wait."""
         with self._database.transaction(write=False) as db:
             now = journal_rows.get(db, row.path)
-            held = [path for (path,) in db.execute("SELECT path FROM hold")]
+            held = _held(db)
         return now is None or now.kind != row.kind or schedule.overlaps(row.path, held)
 
     def done(self, row: Row, stored: Metadata | None) -> None:
@@ -164,8 +164,8 @@ class Outbox:
             return None
         if now.generation != row.generation:
             base = stored.get("etag") if stored and row.kind == FILE else ""
-            sql = "UPDATE pending SET base = ?, sent = '' WHERE path = ?"
-            db.execute(sql, (base, row.path))
+            sql = "UPDATE pending SET clears = ?, base = ?, sent = '' WHERE path = ?"
+            db.execute(sql, (_to_clear(row, now), base, row.path))
             return None
         journal_rows.drop(db, row.path)
         journal_rows.note_done(db)
@@ -186,8 +186,9 @@ class Outbox:
         """The store has lost what it had at the path; the rest of the row is still to be sent."""
         with self._database.transaction() as db:
             db.execute(
-                "UPDATE pending SET clears = ?, base = '' WHERE path = ? AND kind <> ?",
-                (NOTHING, row.path, ABSENT),
+                "UPDATE pending SET clears = ?, base = '' WHERE path = ? AND generation = ?"
+                " AND kind <> ?",
+                (NOTHING, row.path, row.generation, ABSENT),
             )
             journal_rows.drop_alias(db, row.path, tree=True)
 
@@ -229,7 +230,7 @@ class Outbox:
 
     def set_aside(self, row: Row, copy: str) -> None:
         """Both versions stay: what the row holds, with all below, goes on as `copy`."""
-        with self._journal.change() as change:
+        with self._journal.change(even_if_low=True) as change:
             db = change.db
             _release(db, row.path)
             now = journal_rows.get(db, row.path)
@@ -275,6 +276,11 @@ class Outbox:
         )
         return [Abandoned(*row) for row in self._database.rows(sql)]
 
+    def abandon(self, row: Row) -> None:
+        """Have uploads removed that tries of the row may have left."""
+        with self._database.transaction() as db:
+            db.execute("INSERT INTO abandoned VALUES (?, NULL, ?)", (row.path, row.begun))
+
     def forgotten(self, upload: Abandoned) -> None:
         """The store has forgotten it."""
         with self._database.transaction() as db:
@@ -293,6 +299,19 @@ def moved(row: Row, path: str, base: str | None = "") -> Row:
         content_type=row.content_type,
         base=base,
     )
+
+
+def _held(db: sqlite3.Connection) -> list[str]:
+    return [path for (path,) in db.execute("SELECT path FROM hold")]
+
+
+def _to_clear(sent: Row, now: Row) -> str:
+    """What the store must lose for `now`, having just got what `sent` says."""
+    if sent.kind == ABSENT:
+        return now.clears if now.kind == ABSENT else NOTHING
+    if sent.kind == now.kind:
+        return now.clears if now.kind == DIRECTORY else NOTHING
+    return sent.kind
 
 
 def _release(db: sqlite3.Connection, path: str) -> None:

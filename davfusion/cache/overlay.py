@@ -38,11 +38,10 @@ class Overlay:
 
     def children(self, directory: str) -> dict[str, Metadata]:
         """Name -> metadata of all that is to be seen in the directory."""
-        view = self._journal.view(directory)
+        # The rows first: one that reaches the store meanwhile is in one of the two.
+        view, rows, aliases = self._journal.listing(directory)
         if view.row is not None and view.row.kind != DIRECTORY:
             raise NoSuchFilesytemObjectError(directory)
-        # The rows first: one that reaches the store meanwhile is in one of the two.
-        rows, aliases = self._journal.children(directory)
         found = self._stored_children(view)
         for name, known_as in aliases.items():
             if name in found:

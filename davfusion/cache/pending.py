@@ -21,7 +21,26 @@ EITHER: Final = "any"
 WAITING: Final = "waiting"
 FAILED: Final = "failed"
 
-SCHEMA: Final = """
+DELETIONS: Final = "deletions"
+"""As a lane: deletions of files, many of which are sent together."""
+LARGE: Final = "large"
+"""As a lane: files that are sent over several connections each."""
+SMALL: Final = "small"
+"""As a lane: all else."""
+LARGE_FROM: Final = 16 << 20
+"""Bytes."""
+LANES: Final = {
+    DELETIONS: "state = 'waiting' AND kind = 'absent' AND clears = 'file'",
+    LARGE: f"state = 'waiting' AND bytes >= {LARGE_FROM}",
+    SMALL: f"state = 'waiting' AND bytes < {LARGE_FROM} AND (kind <> 'absent' OR clears <> 'file')",
+}
+"""What the waiting rows of each lane are in SQL, an index for each."""
+
+_LANE_INDEXES: Final = "".join(
+    f"CREATE INDEX IF NOT EXISTS pending_{lane} ON pending (due) WHERE {rows};\n"
+    for lane, rows in LANES.items()
+)
+SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS pending (
     path TEXT PRIMARY KEY, parent TEXT NOT NULL, kind TEXT NOT NULL, clears TEXT NOT NULL,
     spool TEXT, bytes INTEGER NOT NULL, modified REAL NOT NULL, etag TEXT, content_type TEXT,
@@ -31,6 +50,7 @@ CREATE TABLE IF NOT EXISTS pending (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS pending_of_parent ON pending (parent);
 CREATE INDEX IF NOT EXISTS pending_by_due ON pending (state, due);
+CREATE INDEX IF NOT EXISTS pending_by_spool ON pending (spool) WHERE spool IS NOT NULL;
 CREATE TABLE IF NOT EXISTS alias (
     path TEXT PRIMARY KEY, parent TEXT NOT NULL, stored TEXT NOT NULL, given TEXT NOT NULL,
     modified REAL NOT NULL
@@ -49,7 +69,7 @@ CREATE TRIGGER IF NOT EXISTS pending_grows AFTER INSERT ON pending
     BEGIN UPDATE total SET bytes = bytes + new.bytes, paths = paths + 1; END;
 CREATE TRIGGER IF NOT EXISTS pending_shrinks AFTER DELETE ON pending
     BEGIN UPDATE total SET bytes = bytes - old.bytes, paths = paths - 1; END;
-"""
+{_LANE_INDEXES}"""
 
 
 PARTS_FROM: Final = 5 << 20

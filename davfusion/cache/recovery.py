@@ -9,22 +9,29 @@ from typing import Final
 
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
-from davfusion.cache.pending import FAILED
+from davfusion.cache.pending import FAILED, WAITING
+from davfusion.cache.spool import read_note
 from davfusion.platform import fsync_directory
 
 logger = logging.getLogger(__name__)
 
 LOST: Final = "lost+found"
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SIDECARS: Final = ("", "-wal", "-shm")
 
 
 def set_aside_if_damaged(path: Path) -> bool:
-    """Whether a journal that SQLite cannot read has been renamed; a new one begins then."""
+    """Whether a journal that is damaged has been renamed; a new one begins then.
+
+    Raises sqlite3.Error where it cannot be read for another reason, a full disk for one.
+    """
     try:
         if not path.exists() or _is_sound(path):
             return False
         reason = "it is not sound"
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF not in _DAMAGED:
+            raise
         reason = str(error)
     logger.error("the journal %s cannot be read (%s): a new one begins", path, reason)
     stamp = time.strftime("%Y%m%dT%H%M%S")
@@ -51,22 +58,25 @@ def interrupted(journal: Journal) -> list[str]:
     return [path for (path,) in journal.database.rows("SELECT path FROM hold")]
 
 
-def reconcile(journal: Journal, spool: FileStore, folder: Path) -> None:
+def reconcile(journal: Journal, spool: FileStore, folder: Path, *, is_whole: bool) -> None:
     """Give each row its file, and each file without a row the place where it belongs.
 
     What a row names goes back to `new`. What lies in `tmp` was never acknowledged, or has been
-    sent, and is removed. Whatever else there is goes to `lost+found`: it is never deleted. Only
-    for the owner of the folder, while nobody works in it.
+    sent, and is removed; unless the journal has lost rows (not `is_whole`) and the file is whole.
+    Whatever else there is goes to `lost+found`: it is never deleted. What failed is to be tried
+    again. Only for the owner of the folder, while nobody works in it.
     """
     with journal.database.transaction() as db:
         for table in ("sending", "hold"):
             db.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
+        retry = "UPDATE pending SET state = ?, due = 0, attempts = 0 WHERE state = ?"
+        db.execute(retry, (WAITING, FAILED))
     rows = {row.spool: row for row in journal.below("/") if row.spool is not None}
     for space in ("tmp", "cur", "new"):
         for found in map(Path, spool.list(space)):
             if found.name in rows:
                 _return(spool, found, space)
-            elif space == "tmp":
+            elif space == "tmp" and (is_whole or read_note(found) is None):
                 found.unlink()
             else:
                 _keep(found, folder / LOST)

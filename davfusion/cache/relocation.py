@@ -15,13 +15,14 @@ from davfusion.cache.journal import Journal
 from davfusion.cache.journal_change import Change, OvertakenError
 from davfusion.cache.outbox import Outbox, moved
 from davfusion.cache.overlay import Overlay
-from davfusion.cache.pending import ABSENT, NOTHING, Held, Row, View
+from davfusion.cache.pending import ABSENT, FILE, NOTHING, Held, Row, View
 from davfusion.stores import paths
 from davfusion.stores.store import (
     NoSuchFilesytemObjectError,
     PartialFailureError,
     Store,
     StoreAutorizationError,
+    TransientStoreError,
 )
 from davfusion.stores.transfer import require_apart
 
@@ -68,15 +69,17 @@ class Relocation:
                 raise OvertakenError(src)
             rows = self._journal.below(src)
             if not (keep or rows) and self._store.features.atomic_move:
+                latest = self._journal.latest()
                 self._store.move(src, dst)
-                self._rekey(src, dst, stored, Held(NOTHING), keep=False)
+                self._rekey(src, dst, stored, Held(NOTHING), keep=False, latest=latest)
                 return
             current = [row for row in rows if self._is_based_on_present(row)]
             with self._journal.change() as change:
                 change.overrule(dst)
+                latest = change.latest()
             failures = self._duplicate(src, dst, keep=keep)
             bases = {row.path: self._etag(paths.rebase(row.path, src, dst)) for row in current}
-            self._rekey(src, dst, stored, stored, bases, keep=keep)
+            self._rekey(src, dst, stored, stored, bases, keep=keep, latest=latest)
             if failures is not None:
                 raise failures
 
@@ -124,32 +127,39 @@ class Relocation:
         *,
         keep: bool,
         seen: View | None = None,
+        latest: int = 0,
     ) -> None:
         """Give the rows at and below `src` their place at `dst`, where `stored` has been copied.
 
         `left` is what of it the store still has at `src`. OvertakenError unless `src` is as `seen`.
+        What has changed at `dst` after the change `latest`, while the store copied, came later.
         """
         replaced = self._overlay.held(self._journal.view(dst), strict=False)
         missing = self._overlay.missing_above(dst)
         links = _Links(self._files)
         try:
+            if keep:
+                links.prepare(self._journal.at_and_below(src))
             with self._journal.change() as change:
                 if seen is not None:
                     change.require(seen)
                 change.make_directories(missing)
                 rows = change.at_and_below(src)
-                copies = [links.of(row) for row in rows] if keep else rows
+                copies = [links.of(row) if keep else row for row in rows]
+                is_taken = False
                 if stored.kind == NOTHING:
                     _replace(change, copies, src, dst, replaced)
                 else:
-                    change.forget(dst)
-                    _add(change, copies, src, dst, bases or {})
-                if not keep:
+                    _require_copied(rows, src)
+                    is_taken = change.forget(dst, until=latest)
+                    if not is_taken:
+                        _add(change, copies, src, dst, bases or {})
+                if not (keep or is_taken):
                     change.vacate(src, left, keep=[row.spool for row in rows if row.spool])
-        except BaseException:
-            links.remove()
-            raise
-        links.complete()
+        finally:
+            links.complete(self._journal)
+        if is_taken:
+            raise TransientStoreError(f"{dst} has just been changed")
 
 
 class _Links:
@@ -157,24 +167,38 @@ class _Links:
 
     def __init__(self, files: FileStore) -> None:
         self._files = files
-        self._names: list[str] = []
+        self._names: dict[str, str] = {}
+
+    def prepare(self, rows: list[Row]) -> None:
+        """Make them before the transaction that is to name them."""
+        for row in rows:
+            with suppress(FileNotFoundError):  # sent meanwhile
+                self._link(row)
+        spool.flush(self._files)
 
     def of(self, row: Row) -> Row:
         """The row with a file of its own."""
         if row.spool is None:
             return row
-        self._names.append(spool.link_content(self._files, row.spool))
-        return row._replace(spool=self._names[-1])
+        if row.spool not in self._names:
+            self._link(row)
+            spool.flush(self._files)
+        return row._replace(spool=self._names[row.spool])
 
-    def complete(self) -> None:
-        """Rows of the journal name them now."""
-        for name in self._names:
-            spool.complete(self._files, name)
+    def complete(self, journal: Journal) -> None:
+        """Rows of the journal name them now; those that none names are removed."""
+        for name in self._names.values():
+            spool.settle(self._files, name, is_needed=journal.needs(name))
 
-    def remove(self) -> None:
-        """The copy came to nothing."""
-        for name in self._names:
-            spool.remove_content(self._files, name)
+    def _link(self, row: Row) -> None:
+        if row.spool is not None:
+            self._names[row.spool] = spool.link_content(self._files, row.spool)
+
+
+def _require_copied(rows: list[Row], src: str) -> None:
+    """OvertakenError where the store was not what is to be seen at the source by now."""
+    if rows and rows[0].path == src and rows[0].hides_below:
+        raise OvertakenError(src)
 
 
 def _replace(change: Change, rows: list[Row], src: str, dst: str, replaced: Held) -> None:
@@ -188,10 +212,12 @@ def _replace(change: Change, rows: list[Row], src: str, dst: str, replaced: Held
 
 
 def _add(change: Change, rows: list[Row], src: str, dst: str, bases: Bases) -> None:
-    """Rows over a copy of what the store has below them."""
+    """Rows over a copy of what the store has below them, but where a later change is pending."""
     for row in rows:
-        if row.path != src:
-            target = paths.rebase(row.path, src, dst)
-            carried = moved(row, target, bases.get(row.path, row.base))
-            clears = row.held if row.hides_below else NOTHING
-            change.insert(carried._replace(clears=clears, sent=row.sent, begun=row.begun))
+        target = paths.rebase(row.path, src, dst)
+        if row.path == src or change.has_row(target):
+            continue
+        carried = moved(row, target, bases.get(row.path, row.base))
+        is_overwriting = row.kind == row.held == FILE
+        clears = row.held if row.hides_below and not is_overwriting else NOTHING
+        change.insert(carried._replace(clears=clears, sent=row.sent, begun=row.begun))

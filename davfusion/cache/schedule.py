@@ -4,7 +4,17 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from davfusion.cache.pending import ABSENT, DIRECTORY, EITHER, FILE, Row
+from davfusion.cache.pending import (
+    ABSENT,
+    DELETIONS,
+    DIRECTORY,
+    EITHER,
+    FILE,
+    LARGE,
+    LARGE_FROM,
+    SMALL,
+    Row,
+)
 from davfusion.stores import paths
 
 FIRST_PAUSE: Final = 0.5
@@ -67,15 +77,8 @@ class Choice:
         )
 
 
-DELETIONS: Final = "deletions"
-SMALL: Final = "small"
-LARGE: Final = "large"
-LARGE_FROM: Final = 16 << 20
-"""Bytes from which a file counts as large: it is sent over several connections by itself."""
-
-
 def lane(row: Row) -> str:
-    """DELETIONS of files, which one call makes many of, LARGE files, or SMALL: all else."""
+    """DELETIONS, LARGE or SMALL; as LANES says in SQL."""
     if row.kind == ABSENT and row.clears == FILE:
         return DELETIONS
     return LARGE if row.bytes >= LARGE_FROM else SMALL

@@ -11,8 +11,17 @@ from davfusion.cache import conflicts, spool
 from davfusion.cache.block_caching_store import BlockCachingStore
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.outbox import Outbox
-from davfusion.cache.pending import DIRECTORY, EITHER, FILE, NOTHING, PARTS_FROM, Row
-from davfusion.cache.schedule import DELETIONS, LARGE, lane
+from davfusion.cache.pending import (
+    DELETIONS,
+    DIRECTORY,
+    EITHER,
+    FILE,
+    LARGE,
+    NOTHING,
+    PARTS_FROM,
+    Row,
+)
+from davfusion.cache.schedule import lane
 from davfusion.stores import paths
 from davfusion.stores.retry import GivenUpError
 from davfusion.stores.store import (
@@ -156,7 +165,11 @@ class Sender:
     def _send(self, sending: Sending) -> None:
         row = sending.row
         if row.kind in (FILE, DIRECTORY) and row.clears != NOTHING:
-            self._clear(row)
+            try:
+                self._clear(row)
+            except ConflictError:
+                self._set_aside(row)
+                return
             row = row._replace(clears=NOTHING, base="")
         if row.kind == FILE:
             self._upload(row, sending)
@@ -167,6 +180,8 @@ class Sender:
             self._outbox.done(row, None)
 
     def _clear(self, row: Row) -> None:
+        if row.clears == FILE and not self._is_unchanged(row, self._found(row.path)):
+            raise ConflictError(f"{row.path} was changed by another program")
         if row.clears in (FILE, EITHER):
             self._store.delete(row.path)
         if row.clears in (DIRECTORY, EITHER):
@@ -196,10 +211,10 @@ class Sender:
                 self._set_aside(row)
                 return
             self._store.keep(row.path, stored, content)
+        self._outbox.done(row, stored)
         if row.begun is not None and row.bytes >= PARTS_FROM:
             # A try whose answer was lost may have left an upload that nobody has a token of.
-            self._service.abandon_upload(row.path, None, row.begun)
-        self._outbox.done(row, stored)
+            self._outbox.abandon(row)
 
     def _make_directory(self, row: Row) -> None:
         try:
@@ -235,8 +250,11 @@ class Sender:
         tried = {*row.sent.split(), row.etag or ""} - {""}
         if not tried or found.get("etag") in tried:
             return bool(tried)
-        with self._service.open_read(row.path, etag=found.get("etag")) as content:
-            return _md5(content) in tried
+        try:
+            with self._service.open_read(row.path, etag=found.get("etag")) as content:
+                return _md5(content) in tried
+        except (ConflictError, NoSuchFilesytemObjectError) as error:
+            raise TransientStoreError(f"{row.path} is being changed by another program") from error
 
     def _found(self, path: str) -> Metadata | None:
         try:
@@ -246,39 +264,38 @@ class Sender:
 
     def _unchanged(self, rows: Sequence[Row]) -> list[Row]:
         """The rows whose file is still the one to be deleted, or gone; the others are let go."""
-        present = self._present([row.path for row in rows])
-        kept = []
+        by_parent: dict[str, list[Row]] = {}
         for row in rows:
-            found = present.get(row.path)
-            based = found is None or row.base in (None, found.get("etag"))
-            if based or (found is not None and self._is_ours(row, found)):
-                kept.append(row)
-            else:
+            by_parent.setdefault(paths.parent(row.path), []).append(row)
+        kept = []
+        for directory, members in by_parent.items():
+            find = self._listed(directory) if len(members) > _ONE_BY_ONE else self._found
+            for row in members:
+                try:
+                    if self._is_unchanged(row, find(row.path)):
+                        kept.append(row)
+                        continue
+                except StoreAccessError as error:
+                    self._note([row], error)
+                    continue
                 logger.warning("%s was changed by another program, and stays", row.path)
                 self._outbox.kept_foreign(row)
                 self._store.forget(row.path)
         return kept
 
-    def _present(self, files: list[str]) -> dict[str, Metadata]:
-        """Metadata of those that are there."""
-        present: dict[str, Metadata] = {}
-        by_parent: dict[str, list[str]] = {}
-        for path in files:
-            by_parent.setdefault(paths.parent(path), []).append(path)
-        for directory, members in by_parent.items():
-            if len(members) > _ONE_BY_ONE:
-                present |= self._listed(directory)
-                continue
-            found = {path: self._found(path) for path in members}
-            present |= {path: metadata for path, metadata in found.items() if metadata is not None}
-        return present
+    def _is_unchanged(self, row: Row, found: Metadata | None) -> bool:
+        """Whether a file that the store has is one that the row may remove."""
+        if found is None or found["is_dir"] or row.base in (None, found.get("etag")):
+            return True
+        return self._is_ours(row, found)
 
-    def _listed(self, directory: str) -> dict[str, Metadata]:
+    def _listed(self, directory: str) -> Callable[[str], Metadata | None]:
+        """As _found, for the members of a directory."""
         try:
             listing = self._service.get_directory_metadata(directory)
         except NoSuchFilesytemObjectError:
-            return {}
-        return {paths.join(directory, name): found for name, found in listing.items()}
+            listing = {}
+        return lambda path: listing.get(paths.name(path))
 
 
 def _require_sound(row: Row, content: BinaryIO, sending: Sending) -> None:

@@ -124,7 +124,7 @@ def receive(
             file.flush()
             file.truncate()  # to what has come, where room was made for more
             os.fsync(file.fileno())
-        fsync_directory(spool.path(name, "tmp").parent)
+        flush(spool)
     except BaseException as error:
         if not isinstance(error, TooLargeError) or error.rest is None:
             with suppress(FileNotFoundError):
@@ -195,7 +195,7 @@ def content_problem(spool: FileStore, row: Row) -> str | None:
 
 
 def link_content(spool: FileStore, name: str) -> str:
-    """A second file in `tmp` with the same content and note; its name."""
+    """A second file in `tmp` with the same content and note; its name. See flush."""
     copy = uuid.uuid4().hex
     with disk_space(), _opened(spool, name) as file:
         target = spool.path(copy, "tmp")
@@ -206,8 +206,20 @@ def link_content(spool: FileStore, name: str) -> str:
                 shutil.copyfileobj(file, written)
                 written.flush()
                 os.fsync(written.fileno())
-        fsync_directory(target.parent)
     return copy
+
+
+def flush(spool: FileStore) -> None:
+    """Return when the names of the files in `tmp` are on the disk."""
+    fsync_directory(spool.path("any", "tmp").parent)
+
+
+def settle(spool: FileStore, name: str, *, is_needed: bool) -> None:
+    """After a transaction that was to name the file, however it ended."""
+    if is_needed:
+        complete(spool, name)
+    else:
+        remove_content(spool, name)
 
 
 def complete(spool: FileStore, name: str) -> None:

@@ -11,7 +11,7 @@ from davfusion.cache import spool
 from davfusion.cache.folder import CacheFolder
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.cache.outbox import Outbox
-from davfusion.cache.schedule import DELETIONS, LARGE, SMALL
+from davfusion.cache.pending import DELETIONS, LARGE, SMALL
 from davfusion.stores.errors import PartialFailureError
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.store import NoSuchFilesytemObjectError, Store, TransientStoreError
@@ -127,6 +127,21 @@ def test_a_copy_that_breaks_off_is_no_foreign_edit(
     folder.drain(service)
     assert service.get_file("/dirty") == NEW
     assert service.get_file("/clean") == OLD
+
+
+def test_what_is_pending_stays_to_be_seen_where_a_copy_breaks_off(
+    service: BreakingStore, drive: MultiprocessingCachingStore, folder: Folder
+) -> None:
+    service.create_directory("/source")
+    put(service, "/target/in/clean", OLD)
+    put(drive, "/target/in/dirty", NEW)
+    service.breaks = True
+    with pytest.raises(PartialFailureError):
+        drive.move("/source", "/target")
+    assert drive.get_directory_listing("/target/in") == ["/target/in/dirty"]
+    assert "in" in drive.get_directory_metadata("/target")
+    folder.drain(service)
+    assert service.get_file("/target/in/dirty") == NEW
 
 
 def test_a_start_asks_again_where_a_copy_was_broken_off(

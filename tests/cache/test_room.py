@@ -33,7 +33,7 @@ class World:
         if self.sends_at is not None and self.now >= self.sends_at:
             self.sends_at = None
             with self.journal.change() as change:
-                change.forget("/pending")
+                change.forget("/pending", until=change.latest())
 
     def file(self, name: str) -> BinaryIO:
         return self.spool.create(name, "wb")

@@ -4,8 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from davfusion.cache import schedule
-from davfusion.cache.pending import ABSENT, DIRECTORY, EITHER, FILE, NOTHING, Row
-from davfusion.cache.schedule import DELETIONS, LARGE, LARGE_FROM, SMALL, Choice
+from davfusion.cache.pending import (
+    ABSENT,
+    DELETIONS,
+    DIRECTORY,
+    EITHER,
+    FILE,
+    LARGE,
+    LARGE_FROM,
+    NOTHING,
+    SMALL,
+    Row,
+)
+from davfusion.cache.schedule import Choice
 from davfusion.stores import paths
 
 names = st.lists(st.sampled_from("ab"), min_size=1, max_size=4)

@@ -104,12 +104,16 @@ class Client:
         assert not broken, (broken, list(self._latest))
         self.tree = seen
 
+    def close(self) -> None:
+        self._connection.close()
+
     def _try_again(self) -> None:
         for _ in range(TRIES):
             with suppress(*BROKEN, AskedToWaitError):
                 change, before = self._unanswered, self.tree
                 self.recover()
-                if change is not None and self.tree == before:
+                if change is not None and not differences(self.tree, before):
+                    # The store may still be at what the killed process has asked it for.
                     self._carry_out(change)
                 return
         raise AssertionError("no connection lasts")
