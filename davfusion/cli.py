@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -232,6 +233,9 @@ def main() -> None:
     """
     try:
         command()
+    except sqlite3.OperationalError as error:
+        click.echo(f"davfusion: the cache folder cannot be used: {error}", err=True)
+        sys.exit(1)
     except Exception as error:
         if not _is_for_users(error):
             raise

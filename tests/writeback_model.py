@@ -71,11 +71,11 @@ def bodies(tree: Tree) -> dict[str, bytes | None]:
 
 
 def is_copy(path: str, of: str) -> bool:
-    stem, dot, extension = of.rpartition(".")
-    if not dot or stem.endswith("/"):
-        stem, dot, extension = of, "", ""
+    """Whether `path` is a name that a version of `of` gets which stays beside another."""
+    folder, name = up(of), of.rpartition("/")[2]
+    stem, extension = (name[:-4], ".txt") if name.endswith(".txt") else (name, "")
     pattern = r" \(conflicted copy \d{4}-\d\d-\d\d [^()/]+\)"
-    return bool(re.fullmatch(re.escape(stem) + pattern + re.escape(dot + extension), path))
+    return bool(re.fullmatch(re.escape(f"{folder}/{stem}") + pattern + re.escape(extension), path))
 
 
 class WriteBackModel(RuleBasedStateMachine):

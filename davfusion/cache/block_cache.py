@@ -17,6 +17,8 @@ from davfusion.cache.block_folder import CLAIM, BlockFolder, Views, checksum
 from davfusion.platform import is_running
 
 T = TypeVar("T")
+_SPARE: Final = 8 * 1024 * 1024
+"""Bytes of the disk that are left to those who write."""
 _AT_ONCE: Final = 8 * 1024 * 1024
 """Bytes that are evicted at most before others get their turn."""
 _MARK_SECONDS: Final = 60.0
@@ -81,7 +83,7 @@ class BlockCache:
             if views.volume() <= goal:
                 views.write(key, data, check)
 
-        if self.has_room_for(len(data)):
+        if self.has_room_for(len(data)) and self._folder.disk_has(len(data) + _SPARE):
             self._write(keep)
 
     def make_room(self, size: int) -> int:

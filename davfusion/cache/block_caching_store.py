@@ -49,6 +49,11 @@ class BlockCachingStore(StoreWrapper):
                 raise
             return super().open_read(path, offset, length)  # any version will do
 
+    def last_known(self, path: str) -> Metadata | None:
+        """As MetadataCachingStore.last_known; None without one."""
+        store = self._store
+        return store.last_known(path) if isinstance(store, MetadataCachingStore) else None
+
     def is_cached_version_invalid(self, path: str) -> bool:
         """Whether the store's version is newer than the cached entry, or does not exist."""
         paths.check_path(path)

@@ -15,6 +15,7 @@ import threading
 import uuid
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -94,6 +95,12 @@ class BlockFolder:
         self._views: Views | None = None
         self._opened: tuple[int, int] | None = None
         self._warned: float | None = None
+
+    def disk_has(self, size: int) -> bool:
+        """Whether the disk has so many bytes to spare."""
+        with suppress(OSError):
+            return shutil.disk_usage(self.path.parent).free >= size
+        return True
 
     def run(self, action: Callable[[Views], T]) -> T | None:
         """What `action` returns; None if it fails."""

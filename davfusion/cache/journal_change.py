@@ -84,8 +84,7 @@ class Change:
         is pending is no edit in conflict with the copies, and files keep their directories.
         """
         for row in self.at_and_below(path):
-            if row.kind != DIRECTORY or row.begun is None:
-                journal_rows.put(self.db, row._replace(clears=EITHER, base=""))
+            self._overrule(row)
             if row.kind == FILE:
                 self._keep_above(row.path, path)
 
@@ -94,7 +93,15 @@ class Change:
         for directory in paths.ancestors(file):
             is_within = directory == top or paths.is_below(directory, top)
             if is_within and journal_rows.get(self.db, directory) is None:
-                self.insert(Row(directory, DIRECTORY, modified=self.now))
+                self.insert(Row(directory, DIRECTORY, modified=self.now, begun=self.now))
+
+    def _overrule(self, row: Row) -> None:
+        """Have a file replace whatever gets there, and a directory show it."""
+        if row.kind == DIRECTORY:
+            overruling = row._replace(begun=row.begun or self.now)
+        else:
+            overruling = row._replace(clears=EITHER, base="")
+        journal_rows.put(self.db, overruling)
 
     def latest(self) -> int:
         """The number of the last change so far."""
@@ -113,7 +120,7 @@ class Change:
         rows = self.at_and_below(path)
         for row in rows:
             if row.generation > until:
-                journal_rows.put(self.db, row._replace(clears=EITHER, base=""))
+                self._overrule(row)
             else:
                 self._discard(row, ())
                 journal_rows.drop(self.db, row.path)

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from davfusion.cache.pending import COLUMNS, DIRECTORY, INSERT, LANES, PARTS_FROM, Row, View
+from davfusion.cache.pending import COLUMNS, DIRECTORY, FILE, INSERT, LANES, PARTS_FROM, Row, View
 from davfusion.database import below
 from davfusion.stores import paths
 from davfusion.stores.store import Metadata
@@ -130,7 +130,21 @@ def drop_alias(db: sqlite3.Connection, path: str, *, tree: bool = False) -> None
         db.execute(f"DELETE FROM alias WHERE {_BELOW}", below(path))  # noqa: S608
 
 
+def tried_below(db: sqlite3.Connection, directory: str) -> set[str]:
+    """Files that a broken-off try of ours may have put there."""
+    sql = f"SELECT path FROM tried WHERE {_BELOW}"  # noqa: S608
+    return {path for (path,) in db.execute(sql, below(directory))}
+
+
+def forget_tried(db: sqlite3.Connection, path: str, *, tree: bool) -> None:
+    db.execute("DELETE FROM tried WHERE path = ?", (path,))
+    if tree:
+        db.execute(f"DELETE FROM tried WHERE {_BELOW}", below(path))  # noqa: S608
+
+
 def abandon(db: sqlite3.Connection, row: Row) -> None:
     """Have what is left of an upload removed from the store, if there may be something."""
+    if row.kind == FILE and row.begun is not None:
+        db.execute("INSERT OR IGNORE INTO tried VALUES (?)", (row.path,))
     if row.token is not None or (row.sent and row.bytes >= PARTS_FROM):
         db.execute("INSERT INTO abandoned VALUES (?, ?, ?)", (row.path, row.token, row.begun))

@@ -158,6 +158,7 @@ class Outbox:
     def _finish(self, db: sqlite3.Connection, row: Row, stored: Metadata | None) -> str | None:
         """Returns the file of the spool that is not needed any more."""
         _release(db, row.path)
+        journal_rows.forget_tried(db, row.path, tree=row.kind == ABSENT)
         self._note_alias(db, row, stored)
         now = journal_rows.get(db, row.path)
         if now is None:
@@ -245,6 +246,18 @@ class Outbox:
             journal_rows.note_done(db)
             at = self._journal.clock()
             db.execute("INSERT INTO conflict VALUES (?, ?, ?)", (at, row.path, copy))
+
+    def tried_below(self, directory: str) -> set[str]:
+        """Files that broken-off tries of ours may have put there."""
+        with self._database.transaction(write=False) as db:
+            return journal_rows.tried_below(db, directory)
+
+    def note_foreign(self, files: Iterable[str]) -> None:
+        """These files of other programs stay, though the directory above them was deleted."""
+        at = self._journal.clock()
+        with self._database.transaction() as db:
+            noted = [(at, path, path) for path in files]
+            db.executemany("INSERT INTO conflict VALUES (?, ?, ?)", noted)
 
     def kept_foreign(self, row: Row) -> None:
         """What was to be deleted has been replaced by another program meanwhile, and stays."""

@@ -59,6 +59,7 @@ CREATE INDEX IF NOT EXISTS alias_of_parent ON alias (parent);
 CREATE TABLE IF NOT EXISTS sending (path TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS hold (path TEXT NOT NULL, owner TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS abandoned (path TEXT NOT NULL, token TEXT, since REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS tried (path TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS conflict (at REAL NOT NULL, path TEXT NOT NULL, copy TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS total (
     only_row INTEGER PRIMARY KEY, changes INTEGER NOT NULL, done INTEGER NOT NULL,
@@ -69,7 +70,7 @@ CREATE TRIGGER IF NOT EXISTS pending_grows AFTER INSERT ON pending
     BEGIN UPDATE total SET bytes = bytes + new.bytes, paths = paths + 1; END;
 CREATE TRIGGER IF NOT EXISTS pending_shrinks AFTER DELETE ON pending
     BEGIN UPDATE total SET bytes = bytes - old.bytes, paths = paths - 1; END;
-{_LANE_INDEXES}"""
+{_LANE_INDEXES}"""  # noqa: S608 - constants
 
 
 PARTS_FROM: Final = 5 << 20

@@ -1,11 +1,10 @@
 """Sending one row of the journal to the store, and judging what the store says to it."""
 
-import hashlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import BinaryIO, Final
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
 
 from davfusion.cache import conflicts, spool
 from davfusion.cache.block_caching_store import BlockCachingStore
@@ -14,35 +13,27 @@ from davfusion.cache.outbox import Outbox
 from davfusion.cache.pending import (
     DELETIONS,
     DIRECTORY,
-    EITHER,
     FILE,
     LARGE,
     NOTHING,
     PARTS_FROM,
     Row,
 )
+from davfusion.cache.removal import Removal
 from davfusion.cache.schedule import lane
-from davfusion.stores import paths
+from davfusion.cache.versions import found, is_ours, md5_of
 from davfusion.stores.retry import GivenUpError
 from davfusion.stores.store import (
     AlreadyExistsError,
     ConflictError,
     InterruptedException,
-    InterruptEvent,
-    Metadata,
     NoSuchFilesytemObjectError,
-    PartialFailureError,
-    ReadableStream,
     Store,
     StoreAccessError,
     TransientStoreError,
 )
-from davfusion.stores.transfer import blocks
 
 logger = logging.getLogger(__name__)
-
-_ONE_BY_ONE: Final = 16
-"""Up to so many files of a directory are looked at singly; for more, the directory is listed."""
 
 
 class Sending:
@@ -105,6 +96,7 @@ class Sender:
         self._outbox = outbox
         self._files = files
         self._reached = reached
+        self._removal = Removal(store, service, outbox)
 
     def send(self, together: Sequence[Sending]) -> None:
         """Send rows, several only of schedule.DELETIONS, and note what came of it.
@@ -129,16 +121,10 @@ class Sender:
 
     def _delete_files(self, rows: Sequence[Row]) -> None:
         """Delete files that are still the versions that were to be deleted."""
-        ours = self._unchanged(rows)
-        failures: Mapping[str, StoreAccessError] = {}
-        try:
-            self._store.delete_many([row.path for row in ours])
-        except PartialFailureError as error:
-            failures = error.failures
-        self._outbox.all_done(row for row in ours if row.path not in failures)
-        for row in ours:
-            if row.path in failures:
-                self._note([row], failures[row.path])
+        gone, failures = self._removal.delete_files(rows)
+        self._outbox.all_done(gone)
+        for row, error in failures:
+            self._note([row], error)
 
     def _note(self, rows: Sequence[Row], error: Exception) -> None:
         """An error after which nothing is lost: the row stays, to be sent again or looked at."""
@@ -180,19 +166,14 @@ class Sender:
             self._outbox.done(row, None)
 
     def _clear(self, row: Row) -> None:
-        if row.clears == FILE and not self._is_unchanged(row, self._found(row.path)):
-            raise ConflictError(f"{row.path} was changed by another program")
-        if row.clears in (FILE, EITHER):
-            self._store.delete(row.path)
-        if row.clears in (DIRECTORY, EITHER):
-            self._store.delete(row.path, is_dir=True)
+        self._removal.clear(row)
         self._outbox.cleared(row)
 
     def _upload(self, row: Row, sending: Sending) -> None:
         name = row.spool or ""
         spool.claim(self._files, name)
         if lane(row) == LARGE:
-            self._found(row.path)  # before all of it is read for a store that is away
+            found(self._service, row.path)  # before all of it is read for a store that is away
         with spool.open_content(self._files, name, row.bytes) as content:
             _require_sound(row, content, sending)
             try:
@@ -228,11 +209,11 @@ class Sender:
 
     def _resolve(self, row: Row) -> None:
         """The store has not the version that the row was based on."""
-        found = self._found(row.path)
-        if found is None:
+        present = found(self._service, row.path)
+        if present is None:
             self._outbox.rebased(row, "")  # gone: there is nothing to be overwritten
-        elif not found["is_dir"] and self._is_ours(row, found):
-            self._outbox.rebased(row, found.get("etag"))
+        elif not present["is_dir"] and is_ours(self._service, row, present):
+            self._outbox.rebased(row, present.get("etag"))
         else:
             self._set_aside(row)
 
@@ -245,71 +226,12 @@ class Sender:
     def _is_taken(self, path: str) -> bool:
         return self._outbox.is_pending(path) or self._service.exists(path)
 
-    def _is_ours(self, row: Row, found: Metadata) -> bool:
-        """Whether the version in the store is what a try of ours has left there."""
-        tried = {*row.sent.split(), row.etag or ""} - {""}
-        if not tried or found.get("etag") in tried:
-            return bool(tried)
-        try:
-            with self._service.open_read(row.path, etag=found.get("etag")) as content:
-                return _md5(content) in tried
-        except (ConflictError, NoSuchFilesytemObjectError) as error:
-            raise TransientStoreError(f"{row.path} is being changed by another program") from error
-
-    def _found(self, path: str) -> Metadata | None:
-        try:
-            return self._service.get_metadata(path)
-        except NoSuchFilesytemObjectError:
-            return None
-
-    def _unchanged(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows whose file is still the one to be deleted, or gone; the others are let go."""
-        by_parent: dict[str, list[Row]] = {}
-        for row in rows:
-            by_parent.setdefault(paths.parent(row.path), []).append(row)
-        kept = []
-        for directory, members in by_parent.items():
-            find = self._listed(directory) if len(members) > _ONE_BY_ONE else self._found
-            for row in members:
-                try:
-                    if self._is_unchanged(row, find(row.path)):
-                        kept.append(row)
-                        continue
-                except StoreAccessError as error:
-                    self._note([row], error)
-                    continue
-                logger.warning("%s was changed by another program, and stays", row.path)
-                self._outbox.kept_foreign(row)
-                self._store.forget(row.path)
-        return kept
-
-    def _is_unchanged(self, row: Row, found: Metadata | None) -> bool:
-        """Whether a file that the store has is one that the row may remove."""
-        if found is None or found["is_dir"] or row.base in (None, found.get("etag")):
-            return True
-        return self._is_ours(row, found)
-
-    def _listed(self, directory: str) -> Callable[[str], Metadata | None]:
-        """As _found, for the members of a directory."""
-        try:
-            listing = self._service.get_directory_metadata(directory)
-        except NoSuchFilesytemObjectError:
-            listing = {}
-        return lambda path: listing.get(paths.name(path))
-
 
 def _require_sound(row: Row, content: BinaryIO, sending: Sending) -> None:
     """StoreAccessError unless the spool still has what was acknowledged.
 
     The service is sent a digest of what is read here, so it would take damaged bytes for right.
     """
-    if _md5(content, sending) != row.etag:
+    if md5_of(content, sending) != row.etag:
         raise StoreAccessError("its content is damaged in the spool")
     content.seek(0)
-
-
-def _md5(content: ReadableStream, interrupt_event: InterruptEvent | None = None) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    for block in blocks(content, interrupt_event):
-        digest.update(block)
-    return digest.hexdigest()

@@ -46,7 +46,7 @@ def _retry(cache: Cache, paths: tuple[str, ...]) -> str:
     finally:
         journal.close()
     if not number:
-        return "nothing has failed"
+        return f"nothing has failed{' there' if paths else ''}"
     if cache.folder.is_in_use():
         return f"{count(number, 'change')} will be tried again now"
     return f"`davfusion drain`, or the next server, tries {count(number, 'change')} again"

@@ -92,6 +92,16 @@ class PromptStore(StoreWrapper):
     def get_file(self, path: str) -> bytes:
         return Store.get_file(self, path)
 
+    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+        """As the contract says; also one that is given up may still be carried out."""
+        paths.check_path(path_to_dest)
+        self._ask_much(self._store.duplicate, paths.check_path(path_to_src), path_to_dest)
+
+    def move(self, path_to_src: str, path_to_dest: str) -> None:
+        """As duplicate."""
+        paths.check_path(path_to_dest)
+        self._ask_much(self._store.move, paths.check_path(path_to_src), path_to_dest)
+
     def get_free_space(self) -> int | None:
         return self._ask(self._store.get_free_space)
 

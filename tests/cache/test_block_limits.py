@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from davfusion.cache import block_cache
 from davfusion.cache.block_cache import BlockCache
 
 MEGABYTE = 1 << 20
@@ -95,8 +96,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_a_miss_and_one_warning(
-    small_disk: Path, caplog: pytest.LogCaptureFixture
+    small_disk: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(block_cache, "_SPARE", -1 << 30)
     contents = {f"b{n}": os.urandom(SIZES[n % len(SIZES)]) for n in range(100)}
     cache = BlockCache(small_disk / "blocks", 1 << 30, lambda: 0.0)
     with caplog.at_level(logging.WARNING):

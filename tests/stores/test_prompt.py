@@ -196,9 +196,22 @@ def test_a_single_path_that_hangs_does_not_make_the_store_away(time: Time) -> No
 
 def test_changes_have_no_deadline(service: Service, time: Time) -> None:
     store = prompt(service, time, patience=0)
-    for change in CHANGES[:1] + CHANGES[4:]:
-        change(store)
-    assert service.calls.keys() == {"store_fileobject", "duplicate", "move"}
+    CHANGES[0](store)
+    assert service.calls.keys() == {"store_fileobject"}
+
+
+def test_a_copy_is_waited_for_while_the_service_answers(time: Time) -> None:
+    inner = MemoryStore()
+    put_all(inner, ["/src"])
+    prompt(Slow(inner, 3), time, patience=1.0).duplicate("/src", "/dst")
+    assert inner.exists("/dst")
+
+
+def test_a_copy_is_given_up_with_the_service(service: Service, time: Time) -> None:
+    service.answers.clear()
+    with pytest.raises(UnreachableError):
+        prompt(service, time, patience=0.1).duplicate("/d", "/e")
+    service.answers.set()
 
 
 def test_a_stream_that_comes_too_late_is_closed(service: Service, time: Time) -> None:

@@ -1,0 +1,151 @@
+"""What others do in the middle of a move, or before a deletion is sent (invariants 1, 2, 6)."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from davfusion.cache.mover import Mover
+from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
+from davfusion.stores.store import TransientStoreError
+from davfusion.stores.wrapper import StoreWrapper
+from tests.cache import writeback
+from tests.remote import RemoteStore
+from tests.samples import contents, put
+
+
+class Meeting(StoreWrapper):
+    """Calls `meanwhile` once, when a copy in the store is under way."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+        super().duplicate(path_to_src, path_to_dest)
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+
+
+class Clock:
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def truth() -> RemoteStore:
+    return RemoteStore()
+
+
+@pytest.fixture
+def service(truth: RemoteStore) -> Meeting:
+    return Meeting(truth)
+
+
+@pytest.fixture
+def drives(
+    service: Meeting, tmp_path: Path, clock: Clock
+) -> Iterator[list[MultiprocessingCachingStore]]:
+    """Two workers."""
+    drives = [writeback.share(service, tmp_path, delay=0, clock=clock) for _ in range(2)]
+    yield drives
+    for drive in drives:
+        drive.close()
+
+
+@pytest.fixture
+def mover(service: Meeting, tmp_path: Path, clock: Clock) -> Iterator[Mover]:
+    mover = writeback.mover(service, tmp_path, clock=clock)
+    yield mover
+    mover.close()
+
+
+def drain(mover: Mover) -> None:
+    while mover.step():
+        pass
+
+
+Drives = list[MultiprocessingCachingStore]
+
+
+def test_a_source_that_is_written_while_it_moves_moves_as_written(
+    truth: RemoteStore, service: Meeting, drives: Drives, mover: Mover
+) -> None:
+    put(truth, "/a", b"old")
+    service.meanwhile = lambda: put(drives[1], "/a", b"new")
+    drives[0].move("/a", "/b")
+    assert contents(drives[0], "/") == contents(drives[1], "/") == {"b": b"new"}
+    drain(mover)
+    assert contents(truth, "/") == {"b": b"new"}
+
+
+@pytest.mark.parametrize("method", ["duplicate", "move"])
+def test_a_destination_that_is_written_while_it_is_replaced_is_not_lost(
+    truth: RemoteStore, service: Meeting, drives: Drives, mover: Mover, method: str
+) -> None:
+    put(truth, "/a", b"old")
+    service.meanwhile = lambda: put(drives[1], "/b", b"new")
+    with pytest.raises(TransientStoreError):
+        getattr(drives[0], method)("/a", "/b")
+    drain(mover)
+    assert contents(drives[0], "/") == contents(truth, "/") == {"a": b"old", "b": b"new"}
+
+
+def test_what_is_written_into_a_destination_while_it_arrives_stays(
+    truth: RemoteStore, service: Meeting, drives: Drives, mover: Mover
+) -> None:
+    put(truth, "/a/x", b"old")
+    drives[0].create_directory("/b")
+    drain(mover)
+    service.meanwhile = lambda: put(drives[1], "/b/y", b"new")
+    drives[0].move("/a", "/b")
+    drain(mover)
+    assert contents(drives[0], "/") == contents(truth, "/")
+    assert contents(truth, "/b") == {"x": b"old", "y": b"new"}
+
+
+def test_an_edit_of_another_program_below_a_folder_that_moved_is_kept(
+    truth: RemoteStore, drives: Drives, mover: Mover
+) -> None:
+    put(truth, "/d/x", b"old")
+    put(drives[0], "/d/x", b"ours")
+    drives[0].move("/d", "/e")
+    put(truth, "/e/x", b"theirs")
+    drain(mover)
+    assert sorted(contents(truth, "/e").values(), key=str) == [b"ours", b"theirs"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_others_store_in_a_folder_after_its_deletion_stays(
+    truth: RemoteStore, drives: Drives, mover: Mover, clock: Clock, again: bool
+) -> None:
+    for name in ("edited", "gone"):
+        truth.store_fileobject(io.BytesIO(b"old"), f"/d/{name}", modified=clock.now - 100)
+    contents(drives[0], "/")
+    drives[0].delete("/d", is_dir=True)
+    if again:
+        drives[0].create_directory("/d")
+    for name in ("edited", "new"):
+        truth.store_fileobject(io.BytesIO(b"theirs"), f"/d/{name}", modified=clock.now + 2)
+    drain(mover)
+    assert contents(truth, "/d") == {"edited": b"theirs", "new": b"theirs"}
+
+
+def test_a_file_that_others_have_changed_is_not_cleared_for_a_folder(
+    truth: RemoteStore, drives: Drives, mover: Mover
+) -> None:
+    put(truth, "/x", b"old")
+    drives[0].delete("/x")
+    drives[0].create_directory("/x")
+    truth.store_fileobject(io.BytesIO(b"theirs"), "/x")
+    drain(mover)
+    assert truth.get_file("/x") == b"theirs"
+    (copy,) = set(truth.get_directory_metadata("/")) - {"x"}
+    assert truth.is_dir(f"/{copy}")
