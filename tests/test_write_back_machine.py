@@ -265,8 +265,12 @@ class WriteBackMachine(WriteBackModel):
         )
         known = {None, *stored, *bodies(before).values()}
         for path in held.keys() | before.keys():
-            aside = path not in before and is_copy(path, dst)
-            if not aside and not inside(path, src) and not inside(path, dst):
+            aside = any(is_copy(step, dst) for step in (path, *paths.ancestors(path)))
+            if (
+                not (aside and path not in before)
+                and not inside(path, src)
+                and not inside(path, dst)
+            ):
                 assert held[path] == bodies(before)[path]
             assert held.get(path) in known
         if src not in held:

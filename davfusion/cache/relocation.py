@@ -68,7 +68,10 @@ class Relocation:
             if now != stored or not self._is_settled(paths.parent(dst)):
                 raise OvertakenError(src)
             rows = self._journal.below(src)
-            if not (keep or rows) and self._store.features.atomic_move:
+            # What is pending at the destination would be done to what has moved there, were this
+            # process to end in between.
+            is_plain = not (keep or rows or self._journal.at_and_below(dst))
+            if is_plain and self._store.features.atomic_move:
                 latest = self._journal.latest()
                 self._store.move(src, dst)
                 self._rekey(src, dst, stored, Held(NOTHING), keep=False, latest=latest)

@@ -192,9 +192,16 @@ class Sender:
                 self._set_aside(row)
                 return
             self._store.keep(row.path, stored, content)
-        self._outbox.done(row, stored)
         if row.begun is not None and row.bytes >= PARTS_FROM:
-            # A try whose answer was lost may have left an upload that nobody has a token of.
+            self._abandon_tries(row, row.begun)
+        self._outbox.done(row, stored)
+
+    def _abandon_tries(self, row: Row, since: float) -> None:
+        """A try whose answer was lost may have left an upload that nobody has a token of."""
+        try:
+            self._service.abandon_upload(row.path, None, since)
+        except StoreAccessError as error:
+            logger.info("an upload of %s may be left: %s", row.path, error)
             self._outbox.abandon(row)
 
     def _make_directory(self, row: Row) -> None:
