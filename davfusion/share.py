@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 DEFAULT_EXPIRATION: Final = 60.0
 """Seconds."""
 
-_PATIENCE: Final = 1.5
+_PATIENCE: Final = 1.0
 """Seconds that a start waits for the store's first answer."""
 _OFFLINE: Final = "Until it answers, what is cached is served, and writes are kept and sent later."
 _IMPATIENT: Final = RetryPolicy(attempts=4, total=3)
