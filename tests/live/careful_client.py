@@ -61,11 +61,11 @@ class Client:
         self._carry_out(Change("MKCOL", self.home))
 
     def work(self) -> Exception:
-        """Change and read until the connection breaks; how it broke."""
+        """Change and read until the connection breaks or the server is busy; how it ended."""
         while True:
             try:
                 self.step()
-            except BROKEN as error:
+            except (*BROKEN, AskedToWaitError) as error:
                 return error
 
     def work_on(self, stop: threading.Event) -> None:

@@ -126,7 +126,7 @@ def test_a_black_hole(share: Serving, s3_proxy: Any, s3_client: Any, bucket: str
     late = {f"during {number}": b"%d" % number * 1000 for number in range(20)}
     for name, content in late.items():
         put(share, f"/{name}", content)
-    assert not eventually(lambda: not journal(share), 10)
+    assert not eventually(lambda: not journal(share), 30)
     for name, content in late.items():
         assert get(share, f"/{name}") == content
     s3_proxy.rules = []
