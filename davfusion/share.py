@@ -19,7 +19,7 @@ from davfusion.cache.multiprocessing_caching_store import MultiprocessingCaching
 from davfusion.cache.room import Room
 from davfusion.config import MB, ServeConfig
 from davfusion.platform import START_METHOD
-from davfusion.share_note import note_share
+from davfusion.share_note import note_share, read_note
 from davfusion.stores import paths
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.memory import MemoryStore, MemoryTree, MemoryTreeManager
@@ -45,6 +45,8 @@ DEFAULT_EXPIRATION: Final = 60.0
 
 _PATIENCE: Final = 1.0
 """Seconds that a start waits for the store's first answer."""
+_PATIENCE_AGAIN: Final = 0.6
+"""The same for a share that has been served from this cache before."""
 _OFFLINE: Final = "Until it answers, what is cached is served, and writes are kept and sent later."
 _IMPATIENT: Final = RetryPolicy(attempts=4, total=3)
 """For what a client waits for, where writes do not need the store."""
@@ -82,7 +84,8 @@ def prepare(config: ServeConfig) -> PreparedShare:
     folder = _cache_folder(config, store)
     _check_outside(folder, config.target)
     sends = _writes_back(config, store)
-    warning = _check_access(config, store)
+    patience = _PATIENCE_AGAIN if read_note(folder.path) else _PATIENCE
+    warning = _check_access(config, store, patience)
     try:
         folder.claim()
         folder.recover()
@@ -105,7 +108,7 @@ _claimed: list[CacheFolder] = []
 """Folders of this process; the claim lasts as long as the object."""
 
 
-def _check_access(config: ServeConfig, store: Store) -> str | None:
+def _check_access(config: ServeConfig, store: Store, patience: float = _PATIENCE) -> str | None:
     """A warning where nobody answers, ShareError where the answer is no.
 
     It is asked in a process of its own: a thread that is in the middle of something, if only of
@@ -117,8 +120,8 @@ def _check_access(config: ServeConfig, store: Store) -> str | None:
     with receiver, sender:
         process = context.Process(target=_report_access, args=(config, sender), daemon=True)
         process.start()
-        if not receiver.poll(_PATIENCE):
-            return f"{store.get_name()} does not answer. {_OFFLINE}"
+        if not receiver.poll(patience):
+            return f"{store.get_name()} has not answered yet. {_OFFLINE}"
         error: StoreAccessError | None = receiver.recv()
         process.join()
     if isinstance(error, UnreachableError):

@@ -47,7 +47,7 @@ def test_a_start_without_the_store(
     start = time.monotonic()
     with share(line, bucket, tmp_path) as server:
         first = propfind(server, "/known")
-        assert time.monotonic() - start < 6  # 1.6 s on a machine at rest
+        assert time.monotonic() - start < 2
         assert first.status == 207
         assert b"/known/unread" in first.content
         assert get(server, "/known/read") == b"known/read"
