@@ -204,6 +204,7 @@ class MultiprocessingCachingStore(StoreWrapper):
     ) -> Metadata:
         """What the cache cannot hold goes to the store, once it has all that is pending there."""
         self._relocation.settle(new.path)
+        self.forget(new.path)  # so that a store that is away is found out before the body is read
         with self._holds.held(new.path):
             view = self._journal.view(new.path)
             if view.row is not None:

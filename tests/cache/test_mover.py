@@ -1,0 +1,137 @@
+"""When the mover sends what, and how much at a time (rows C2, C16)."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from davfusion.cache.mover import BATCH, Mover, MoverThread
+from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
+from davfusion.stores.store import Metadata, Upload
+from davfusion.stores.wrapper import StoreWrapper
+from tests.cache import writeback
+from tests.remote import RemoteStore
+from tests.samples import put
+
+TOGETHER = 8
+
+
+class Clock:
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Meeting(StoreWrapper):
+    """An upload ends once as many as TOGETHER are under way; notes the sizes of deletions."""
+
+    def __init__(self) -> None:
+        super().__init__(RemoteStore())
+        self.meet: threading.Barrier | None = None
+        self.batches: list[int] = []
+
+    def store_resumable(
+        self,
+        fileobject: BinaryIO,
+        path: str,
+        upload: Upload,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        if self.meet is not None:
+            self.meet.wait(20)
+        return super().store_resumable(
+            fileobject,
+            path,
+            upload,
+            if_etag=if_etag,
+            modified=modified,
+            content_type=content_type,
+        )
+
+    def delete_many(self, files: Iterable[str]) -> None:
+        gone = list(files)
+        self.batches.append(len(gone))
+        super().delete_many(gone)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def service() -> Meeting:
+    return Meeting()
+
+
+@pytest.fixture
+def drive(service: Meeting, tmp_path: Path, clock: Clock) -> Iterator[MultiprocessingCachingStore]:
+    drive = writeback.share(service, tmp_path, delay=1, clock=clock)
+    yield drive
+    drive.close()
+
+
+@pytest.fixture
+def mover(service: Meeting, tmp_path: Path, clock: Clock) -> Iterator[Mover]:
+    mover = writeback.mover(service, tmp_path, clock=clock)
+    yield mover
+    mover.close()
+
+
+def test_each_change_begins_the_delay_anew(
+    drive: MultiprocessingCachingStore, mover: Mover, service: Meeting, clock: Clock
+) -> None:
+    put(drive, "/a", b"1")
+    clock.now += 0.9
+    assert not mover.step()
+    put(drive, "/a", b"2")
+    clock.now += 0.9
+    assert not mover.step()
+    assert not service.exists("/a")
+    clock.now += 0.2
+    assert mover.step() == 1
+    assert service.get_file("/a") == b"2"
+
+
+def test_what_changes_all_the_time_is_sent_after_a_minute(
+    drive: MultiprocessingCachingStore, mover: Mover, service: Meeting, clock: Clock
+) -> None:
+    began = clock.now
+    while not service.exists("/a"):
+        put(drive, "/a", b"content")
+        clock.now += 0.5
+        mover.step()
+    assert 59 < clock.now - began <= 60
+
+
+def test_small_files_are_sent_at_the_same_time(
+    drive: MultiprocessingCachingStore, mover: Mover, service: Meeting, clock: Clock
+) -> None:
+    service.meet = threading.Barrier(TOGETHER)
+    for number in range(2 * TOGETHER):
+        put(drive, f"/{number}")
+    clock.now += 2
+    thread = MoverThread(mover)
+    drive.flush()
+    thread.stop()
+    assert len(service.get_directory_metadata("/")) == 2 * TOGETHER
+
+
+def test_deletions_go_by_thousands(
+    drive: MultiprocessingCachingStore, mover: Mover, service: Meeting, clock: Clock
+) -> None:
+    for number in range(2 * BATCH + 500):
+        put(service, f"/d/{number}")
+    for path in drive.get_directory_listing("/d"):
+        drive.delete(path)
+    clock.now += 2
+    while mover.step():
+        continue
+    assert service.batches == [BATCH, BATCH, 500]
+    assert not service.get_directory_metadata("/d")
