@@ -1,6 +1,8 @@
 """The store cannot be reached: at the start, and in the middle of work (row C19)."""
 
 import time
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +122,36 @@ def test_down_and_up_in_the_middle_of_work(
         assert eventually(lambda: propfind(server, "/").status == 207, 10)
         assert contents(s3_client, bucket) == model
         assert not list(cache_of(server).glob("spool/*/*"))
+
+
+@pytest.mark.parametrize("outage", ["cut", "hang"])
+@pytest.mark.parametrize("method", ["MOVE", "COPY", "PUT"])
+def test_what_needs_the_store_is_put_off(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path, method: str, outage: str
+) -> None:
+    """Moving what is there, and writing what is larger than the cache."""
+    s3_client.put_object(Bucket=bucket, Key="known/file", Body=b"content")
+    with share(line, bucket, tmp_path, "--cache-size", "8MB") as server:
+        assert propfind(server, "/").status == 207
+        assert propfind(server, "/known").status == 207
+        getattr(line, outage)()
+        if method == "PUT":
+            answer = begin_to_write(server, "/large", 9 << 20)
+        else:
+            answer = ask(server, method, "/known", Destination=server.url + "elsewhere")
+        assert is_put_off(answer), answer
+        line.up()
+    assert contents(s3_client, bucket)["known/file"] == b"content"
+
+
+def begin_to_write(server: Serving, path: str, size: int) -> Answer:
+    """The answer to the headers of a PUT that waits to be asked for its body."""
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+        start = time.monotonic()
+        connection.putrequest("PUT", path)
+        connection.putheader("Content-Length", str(size))
+        connection.putheader("Expect", "100-continue")
+        connection.endheaders()
+        response = connection.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, headers, b"", time.monotonic() - start)
