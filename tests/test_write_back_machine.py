@@ -10,6 +10,7 @@ in the end (invariants 1, 2, 3, 4, 6, 9, 10).
 import os
 from io import BytesIO
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
@@ -20,6 +21,7 @@ from davfusion.stores import paths
 from tests.flaky import Fault
 from tests.writeback_model import Contest, File, Spot, WriteBackModel, bodies, inside, is_copy, up
 
+pytestmark = pytest.mark.timeout(900)  # a long profile takes minutes
 NAMES = ("a", "ü b", "c.txt")
 FAULTS: list[Fault] = ["before", "half-way", "after", None]
 anywhere = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3).map(lambda n: "/" + "/".join(n))
