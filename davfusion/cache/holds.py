@@ -44,9 +44,9 @@ class Holds:
         Raises TransientStoreError when that cannot be had for too long.
         """
         owner = self._own_name()
-        self._until(lambda: self._insert(owner, held))
+        self.wait_until(lambda: self._insert(owner, held))
         try:
-            self._until(lambda: not overlaps_any(held, self._paths("sending")))
+            self.wait_until(lambda: not overlaps_any(held, self._paths("sending")))
             yield
         finally:
             with self._journal.database.transaction() as db:
@@ -55,9 +55,14 @@ class Holds:
                     [(owner, path) for path in held],
                 )
 
-    def settled(self, is_settled: Callable[[], bool]) -> None:
-        """Wait until that is so; TransientStoreError when it takes too long."""
-        self._until(is_settled)
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Return when that is so; TransientStoreError when it takes too long."""
+        left = LONGEST_WAIT
+        while not is_so():
+            if left <= 0:
+                raise TransientStoreError("another change of the same folder is still under way")
+            self._wait(_POLL)
+            left -= _POLL
 
     def remove_void(self) -> list[str]:
         """Remove the holds of processes that have ended; their paths, which are in doubt."""
@@ -97,14 +102,6 @@ class Holds:
             lock_file(lock)
             self._owner = os.getpid(), name, lock
         return self._owner[1]
-
-    def _until(self, is_so: Callable[[], bool]) -> None:
-        left = LONGEST_WAIT
-        while not is_so():
-            if left <= 0:
-                raise TransientStoreError("another change of the same folder is still under way")
-            self._wait(_POLL)
-            left -= _POLL
 
 
 def has_ended(owner: Path) -> bool:

@@ -111,10 +111,6 @@ class Journal:
         """How many paths the store has not got as they are to be."""
         return int(self._reading.rows("SELECT count(*) FROM pending")[0][0])
 
-    def bytes_pending(self) -> int:
-        """Bytes of all contents that have not reached the store."""
-        return int(self._reading.rows("SELECT bytes FROM total")[0][0])
-
     def volume(self) -> int:
         """Bytes that the disk gives for all that has not reached the store, and not many more."""
         size, count = self._reading.rows("SELECT bytes, paths FROM total")[0]

@@ -113,12 +113,6 @@ class Outbox:
                 for row in islice(filter(choice.allows, journal_rows.due(db, lane, now)), most)
             ]
 
-    def next_due(self) -> float | None:
-        """When the next row is due, in UTC seconds; None: nothing waits."""
-        sql = "SELECT min(due) FROM pending WHERE state = ?"
-        due: float | None = self._database.rows(sql, (WAITING,))[0][0]
-        return due
-
     def first_failed(self) -> Row | None:
         """One of the rows that wait for somebody to see to them."""
         sql = f"SELECT {COLUMNS} FROM pending WHERE state = ? LIMIT 1"  # noqa: S608

@@ -7,6 +7,7 @@ that transaction all of the source is there, and after it all of the destination
 
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
 
 from davfusion.cache import spool
 from davfusion.cache.filestore import FileStore
@@ -26,6 +27,7 @@ from davfusion.stores.store import (
 )
 from davfusion.stores.transfer import require_apart
 
+_ATTEMPTS: Final = 100
 Bases = Mapping[str, str | None]
 """Source path of a row -> the store's version at its destination that the row is to replace."""
 
@@ -47,7 +49,7 @@ class Relocation:
             if paths.check_path(path) == paths.ROOT:
                 raise StoreAutorizationError("the root cannot be replaced or removed")
         require_apart(src, dst)
-        while True:
+        for _ in range(_ATTEMPTS):
             view = self._journal.view(src)
             self._overlay.metadata(src)
             stored = self._overlay.held(view)
@@ -60,6 +62,7 @@ class Relocation:
                 else:
                     self._carry_stored(src, dst, stored, keep=keep)
                 return
+        raise TransientStoreError(f"{src} keeps changing")
 
     def _carry_stored(self, src: str, dst: str, stored: Held, *, keep: bool) -> None:
         """OvertakenError where something else is to be seen there by now."""
@@ -101,7 +104,7 @@ class Relocation:
         if self._is_settled(path):
             return
         self._outbox.hurry(path)
-        self._holds.settled(lambda: self._is_settled(path))
+        self._holds.wait_until(lambda: self._is_settled(path))
 
     def _is_settled(self, path: str) -> bool:
         return not any(self._journal.view(step).row for step in (path, *paths.ancestors(path)))

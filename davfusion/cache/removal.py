@@ -7,7 +7,7 @@ from typing import Final
 from davfusion.cache.block_caching_store import BlockCachingStore
 from davfusion.cache.outbox import Outbox
 from davfusion.cache.pending import DIRECTORY, EITHER, FILE, Row
-from davfusion.cache.versions import found, is_ours
+from davfusion.cache.versions import found, our_version
 from davfusion.stores import paths
 from davfusion.stores.store import (
     ConflictError,
@@ -121,7 +121,7 @@ class Removal:
         """Whether a file that the store has is one that the row may remove."""
         if present is None or present["is_dir"] or row.base in (None, present.get("etag")):
             return True
-        return is_ours(self._service, row, present)
+        return our_version(self._service, row, present) is not None
 
     def _finder(self, directory: str, number: int) -> Callable[[str], Metadata | None]:
         """As found(), for so many members of a directory."""

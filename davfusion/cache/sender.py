@@ -21,7 +21,7 @@ from davfusion.cache.pending import (
 )
 from davfusion.cache.removal import Removal
 from davfusion.cache.schedule import lane
-from davfusion.cache.versions import found, is_ours, md5_of
+from davfusion.cache.versions import found, md5_of, our_version
 from davfusion.stores.retry import GivenUpError
 from davfusion.stores.store import (
     AlreadyExistsError,
@@ -219,10 +219,14 @@ class Sender:
         present = found(self._service, row.path)
         if present is None:
             self._outbox.rebased(row, "")  # gone: there is nothing to be overwritten
-        elif not present["is_dir"] and is_ours(self._service, row, present):
-            self._outbox.rebased(row, present.get("etag"))
-        else:
+            return
+        ours = None if present["is_dir"] else our_version(self._service, row, present)
+        if ours is None:
             self._set_aside(row)
+        elif ours == row.etag:
+            self._outbox.done(row, present)  # it was stored, and only the answer was lost
+        else:
+            self._outbox.rebased(row, present.get("etag"))
 
     def _set_aside(self, row: Row) -> None:
         self._store.forget(row.path)

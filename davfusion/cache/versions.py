@@ -23,16 +23,21 @@ def found(service: Store, path: str) -> Metadata | None:
         return None
 
 
-def is_ours(service: Store, row: Row, present: Metadata) -> bool:
-    """Whether the file that the service has is what a try of the row has left there."""
-    tried = {*row.sent.split(), row.etag or ""} - {""}
-    if not tried or present.get("etag") in tried:
-        return bool(tried)
+def our_version(service: Store, row: Row, present: Metadata) -> str | None:
+    """The MD5 of the content that the service has, if it was tried for the row; else None."""
+    tried = {*row.sent.split(), row.etag} - {None}
+    digest = present.get("etag")
+    if tried and digest not in tried:
+        digest = _md5_of_stored(service, row.path, digest)
+    return digest if digest in tried else None
+
+
+def _md5_of_stored(service: Store, path: str, etag: str | None) -> str:
     try:
-        with service.open_read(row.path, etag=present.get("etag")) as content:
-            return md5_of(content) in tried
+        with service.open_read(path, etag=etag) as content:
+            return md5_of(content)
     except (ConflictError, NoSuchFilesytemObjectError) as error:
-        raise TransientStoreError(f"{row.path} is being changed by another program") from error
+        raise TransientStoreError(f"{path} is being changed by another program") from error
 
 
 def md5_of(content: ReadableStream, interrupt_event: InterruptEvent | None = None) -> str:

@@ -1,7 +1,7 @@
 """When the mover sends what, and how much at a time (rows C2, C16)."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,13 +9,26 @@ import pytest
 
 from davfusion.cache.mover import BATCH, Mover, MoverThread
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
-from davfusion.stores.store import Metadata, Upload
-from davfusion.stores.wrapper import StoreWrapper
+from davfusion.stores.store import Metadata, TransientStoreError, Upload
+from davfusion.stores.wrapper import P, R, StoreWrapper
 from tests.cache import writeback
 from tests.remote import RemoteStore
 from tests.samples import put
 
 TOGETHER = 8
+
+
+class LosingAnswers(StoreWrapper):
+    """Carries out an upload, and then the connection breaks, `losses` times."""
+
+    losses = 1
+
+    def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        answer = method(*args, **kwargs)
+        if self.losses and method.__name__ == "store_resumable":
+            self.losses -= 1
+            raise TransientStoreError("the connection broke")
+        return answer
 
 
 class Clock:
@@ -135,3 +148,23 @@ def test_deletions_go_by_thousands(
         continue
     assert service.batches == [BATCH, BATCH, 500]
     assert not service.get_directory_metadata("/d")
+
+
+def test_what_was_stored_though_the_answer_was_lost_is_not_stored_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    truth = RemoteStore()
+    service = LosingAnswers(truth)
+    drive = writeback.share(service, tmp_path, delay=0, clock=clock)
+    mover = writeback.mover(service, tmp_path, clock=clock)
+    given = put(drive, "/a", b"content")
+    assert mover.step() == 1
+    stored = truth.get_metadata("/a")
+    clock.now += 60
+    while mover.step():
+        continue
+    assert truth.get_metadata("/a") == stored
+    assert set(truth.get_directory_metadata("/")) == {"a"}
+    assert drive.get_metadata("/a")["etag"] == given["etag"]
+    mover.close()
+    drive.close()
