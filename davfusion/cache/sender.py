@@ -27,6 +27,7 @@ from davfusion.stores.store import (
     AlreadyExistsError,
     ConflictError,
     InterruptedException,
+    Metadata,
     NoSuchFilesytemObjectError,
     Store,
     StoreAccessError,
@@ -114,8 +115,8 @@ class Sender:
             self._outbox.released(rows)
         except sqlite3.Error:
             raise  # whatever became of it cannot be noted
-        except FileNotFoundError as error:
-            self._missing(rows[0], error)
+        except FileNotFoundError:
+            self._missing(rows[0])
         except Exception as error:
             self._note(rows, error)
 
@@ -141,12 +142,11 @@ class Sender:
             logger.error("%s cannot be sent", rows[0].path, exc_info=error)
             self._outbox.postponed(rows, error, None)
 
-    def _missing(self, row: Row, error: FileNotFoundError) -> None:
+    def _missing(self, row: Row) -> None:
         if not self._outbox.is_current(row):
             self._outbox.released([row])  # changed meanwhile, so its content has gone
         else:
-            logger.error("the content of %s is missing in the spool", row.path)
-            self._outbox.failed(row, error)
+            self._note([row], StoreAccessError("its content is missing in the spool"))
 
     def _send(self, sending: Sending) -> None:
         row = sending.row
@@ -192,17 +192,17 @@ class Sender:
                 self._set_aside(row)
                 return
             self._store.keep(row.path, stored, content)
-        if row.begun is not None and row.bytes >= PARTS_FROM:
-            self._abandon_tries(row, row.begun)
-        self._outbox.done(row, stored)
+        self._stored(row, stored)
 
-    def _abandon_tries(self, row: Row, since: float) -> None:
+    def _stored(self, row: Row, stored: Metadata) -> None:
         """A try whose answer was lost may have left an upload that nobody has a token of."""
-        try:
-            self._service.abandon_upload(row.path, None, since)
-        except StoreAccessError as error:
-            logger.info("an upload of %s may be left: %s", row.path, error)
-            self._outbox.abandon(row)
+        if row.begun is not None and row.bytes >= PARTS_FROM:
+            try:
+                self._service.abandon_upload(row.path, None, row.begun)
+            except StoreAccessError as error:
+                logger.info("an upload of %s may be left: %s", row.path, error)
+                self._outbox.abandon(row)
+        self._outbox.done(row, stored)
 
     def _make_directory(self, row: Row) -> None:
         try:
@@ -224,7 +224,7 @@ class Sender:
         if ours is None:
             self._set_aside(row)
         elif ours == row.etag:
-            self._outbox.done(row, present)  # it was stored, and only the answer was lost
+            self._stored(row, present)  # by a try whose answer was lost
         else:
             self._outbox.rebased(row, present.get("etag"))
 
