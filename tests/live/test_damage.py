@@ -174,12 +174,13 @@ def test_a_flipped_byte_in_the_spool_does_not_reach_the_store(
         put(server, "/small", b"the new content")
         put(server, "/large", large)
         put(server, "/sound", b"sound")
-        assert eventually(lambda: journal(server, "SELECT 1 FROM pending WHERE attempts"))
         names = journal(server, "SELECT spool FROM pending WHERE path <> '/sound'")
-        for (name,) in names:
-            (path,) = cache_of(server).glob(f"spool/*/{name}")
-            flip(path, 10)
-        line.up()
+        files = [path for (name,) in names for path in cache_of(server).glob(f"spool/*/{name}")]
+    assert len(files) == 2
+    for path in files:  # while nothing is on its way to the store
+        flip(path, 10)
+    line.up()
+    with share(line, bucket, tmp_path) as server:
         assert eventually(
             lambda: (
                 {row[0] for row in journal(server)} == {"/small", "/large"}
