@@ -20,6 +20,7 @@ from davfusion.stores.s3.errors import (
     status_of,
 )
 from davfusion.stores.s3.listing import Entry, Page
+from davfusion.stores.s3.pages import page_of
 from davfusion.stores.s3.parallel import run_all
 from davfusion.stores.store import StoreAccessError, TransientStoreError
 
@@ -105,16 +106,15 @@ class Bucket:
         if delimiter:
             fields["Delimiter"] = delimiter
         while True:
-            answer = self.effort(self._list, fields)
-            yield _page(answer)
-            token = answer.get("NextContinuationToken")
-            if not answer.get("IsTruncated") or not token:
+            page = self.effort(self._list, fields)
+            yield page
+            if not page.following:
                 return
-            fields["ContinuationToken"] = token
+            fields["ContinuationToken"] = page.following
 
-    def _list(self, fields: dict[str, Any]) -> dict[str, Any]:
+    def _list(self, fields: dict[str, Any]) -> Page:
         with s3_errors(self.address(fields["Prefix"])):
-            return dict(self.client.list_objects_v2(**fields))
+            return page_of(self.client.list_objects_v2(**fields))
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """All objects whose keys begin with `prefix`."""
@@ -227,23 +227,3 @@ class Bucket:
             for folder in itertools.chain.from_iterable(page.prefixes for page in kept):
                 self.sweep(folder)
             self.delete(prefix)
-
-
-def unquoted(etag: str | None) -> str:
-    """An ETag as the Store contract has it."""
-    return (etag or "").removeprefix("W/").strip('"')
-
-
-def _page(answer: dict[str, Any]) -> Page:
-    return Page(
-        [
-            Entry(
-                entry["Key"],
-                entry["Size"],
-                entry["LastModified"].timestamp(),
-                unquoted(entry.get("ETag")),
-            )
-            for entry in answer.get("Contents", [])
-        ],
-        [prefix["Prefix"] for prefix in answer.get("CommonPrefixes", [])],
-    )

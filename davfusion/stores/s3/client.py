@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError
 from davfusion.stores.background import BackgroundPool
 from davfusion.stores.errors import StoreAccessError
 from davfusion.stores.s3.errors import s3_errors
+from davfusion.stores.s3.pages import read_pages
 
 if TYPE_CHECKING:
     from botocore.loaders import Loader
@@ -130,6 +131,7 @@ def make_client(settings: ClientSettings) -> "S3Client":
         client.close()
         style = Config(s3={"addressing_style": "path"})
         client = make(_config(settings).merge(style))
+    read_pages(client)
     if settings.checksums == "md5":
         client.meta.events.register("before-call.s3.DeleteObjects", _send_content_md5)
     return client

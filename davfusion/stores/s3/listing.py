@@ -9,7 +9,7 @@ nothing else. No order of keys is relied on: some servers list in tree order.
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from davfusion.stores import paths
 from davfusion.stores.store import Metadata
@@ -21,8 +21,7 @@ PROBE: Final = ".davfusion-probe-"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One object of a listing."""
 
     key: str
@@ -37,6 +36,8 @@ class Page:
 
     entries: list[Entry] = field(default_factory=list)
     prefixes: list[str] = field(default_factory=list)
+    following: str | None = None
+    """The token by which the next page is asked for; None: there is none."""
 
     def __bool__(self) -> bool:
         return bool(self.entries or self.prefixes)

@@ -7,9 +7,10 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from davfusion.stores.s3.bucket import Bucket, unquoted
+from davfusion.stores.s3.bucket import Bucket
 from davfusion.stores.s3.errors import is_missing, is_stale, is_unsupported, s3_errors, status_of
 from davfusion.stores.s3.listing import PROBE
+from davfusion.stores.s3.pages import unquoted
 from davfusion.stores.store import ABSENT, ConflictError
 
 R = TypeVar("R")

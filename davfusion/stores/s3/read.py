@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import ClientError
 
-from davfusion.stores.s3.bucket import Bucket, unquoted
+from davfusion.stores.s3.bucket import Bucket
 from davfusion.stores.s3.errors import s3_errors, status_of
+from davfusion.stores.s3.pages import unquoted
 from davfusion.stores.store import (
     ConflictError,
     NoSuchFilesytemObjectError,

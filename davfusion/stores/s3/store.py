@@ -13,12 +13,13 @@ from typing import Any, BinaryIO, Final
 from davfusion.stores import paths
 from davfusion.stores.retry import DEFAULT_POLICY, Effort, RetryPolicy
 from davfusion.stores.s3 import leftovers
-from davfusion.stores.s3.bucket import BATCH, Bucket, Head, unquoted
+from davfusion.stores.s3.bucket import BATCH, Bucket, Head
 from davfusion.stores.s3.change import Change
 from davfusion.stores.s3.client import Checksums, ClientSettings, Connection, foreign_host
 from davfusion.stores.s3.copy import Copier
 from davfusion.stores.s3.listing import Keys, Oddities, Walk, children, directory
 from davfusion.stores.s3.look import look, require_folder_suffix
+from davfusion.stores.s3.pages import unquoted
 from davfusion.stores.s3.quirks import Conditions
 from davfusion.stores.s3.read import open_range
 from davfusion.stores.s3.resume import ResumableUpload, abandon

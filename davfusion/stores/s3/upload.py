@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from davfusion.stores.s3.bucket import Bucket, unquoted
+from davfusion.stores.s3.bucket import Bucket
 from davfusion.stores.s3.client import content_md5
 from davfusion.stores.s3.errors import s3_errors
+from davfusion.stores.s3.pages import unquoted
 from davfusion.stores.s3.parallel import run_all
 from davfusion.stores.s3.quirks import Condition, Conditions
 from davfusion.stores.s3.source import Slice, Source
