@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from davfusion.stamp import Stamp
+
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process's transaction to end."""
 
@@ -22,6 +24,8 @@ class Database:
     SQLite itself would flush its log before it lets the next writer begin (synchronous=FULL). Here
     it does not wait (NORMAL), and transaction() flushes the log once the next writer may go on, so
     that several commits share a flush. A transaction has ended when its commit is on the disk.
+
+    A transaction that has changed something renews the stamp of the folder, once all can see it.
     """
 
     def __init__(self, path: Path | None, schema: str, *, durable: bool) -> None:
@@ -33,6 +37,7 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._inherited: list[sqlite3.Connection] = []
         self._log = _Log(path) if path is not None and durable else None
+        self.stamp = Stamp(path.parent) if path is not None else None
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows of one SELECT."""
@@ -47,6 +52,7 @@ class Database:
         """
         with self._lock:
             connection = self._open()
+            changes = connection.total_changes
             connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
                 yield connection
@@ -57,6 +63,8 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
             flush = self._log.committed() if write and self._log else None
+            if self.stamp and connection.total_changes != changes:
+                self.stamp.renew()
         if flush is not None:
             flush()
 
@@ -66,6 +74,8 @@ class Database:
             if self._connection is not None and self._owner == os.getpid():
                 self._connection.close()
             self._connection = None
+            if self.stamp:
+                self.stamp.close()
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None and self._owner == os.getpid():
@@ -80,6 +90,8 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         if self._path is not None:
             _make_private(self._path)
+        if self.stamp:
+            self.stamp.value()  # what it lacks must show before the first commit
         connection = sqlite3.connect(
             self._path or ":memory:",
             timeout=BUSY_SECONDS,

@@ -20,6 +20,7 @@ from davfusion.cache.room import Room
 from davfusion.config import MB, ServeConfig
 from davfusion.platform import START_METHOD
 from davfusion.share_note import note_share, read_note
+from davfusion.stamp import Stamp
 from davfusion.stores import paths
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.memory import MemoryStore, MemoryTree, MemoryTreeManager
@@ -225,6 +226,7 @@ def open_share(config: ServeConfig, prepared: PreparedShare) -> tuple[Store, Pat
     if age:
         listings, started = folder.listings, prepared.started
         store = MetadataCachingStore(store, age, listings=listings, started=started)
+    Stamp(folder.path).renew()  # a killed worker may have changed something without doing it
     megabytes, name, parent = config.cache_size // MB, folder.path.name, folder.path.parent
     if prepared.sends:
         delay = config.write_back_delay
@@ -244,6 +246,7 @@ def open_mover(config: ServeConfig, memory: MemoryTree | None = None) -> Mover:
     store: Store = RetryingStore(ObservedStore(target), _PERSISTENT)
     if age:
         store = MetadataCachingStore(store, age, listings=folder.listings)
+    Stamp(folder.path).renew()
     journal = folder.journal(config.write_back_delay)
     room = Room(config.cache_size, journal, folder.spool)
     clean = over_blocks(store, age, config.cache_size // MB, folder, room.spooled)

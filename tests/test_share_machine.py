@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from davfusion.cache.caching_store import CachingStore
-from davfusion.cache.listings import ListingTable
-from davfusion.cache.metadata_caching_store import MetadataCachingStore
+from davfusion.cache.folder import CacheFolder
+from davfusion.cache.metadata_caching_store import REPEATED, MetadataCachingStore
 from davfusion.provider.state import State
 from davfusion.stores.memory import MemoryTree
 from davfusion.stores.observed import ObservedStore
@@ -35,6 +35,8 @@ from tests.remote import RemoteStore
 
 pytestmark = pytest.mark.timeout(900)  # a long profile takes minutes
 AGE = 60.0
+SEEN = AGE + REPEATED
+"""Seconds after which a foreign change is seen."""
 NAMES = ("a", "a b", "ü")
 FAULTS: list[Fault] = ["before", "half-way", "after", None]
 PROPERTY = "{urn:x:}p"
@@ -80,16 +82,16 @@ class ShareMachine(RuleBasedStateMachine):
     def worker(self) -> DavClient:
         """A share as a worker process has it: only files are shared with the other worker."""
         store = RetryingStore(ObservedStore(self.flaky), RetryPolicy(sleep=lambda _: None))
-        listings = ListingTable(self.folder / "listings.sqlite")
-        metadata = MetadataCachingStore(store, AGE, listings=listings, clock=self.clock)
+        cache = CacheFolder(self.folder, "test")
+        metadata = MetadataCachingStore(store, AGE, listings=cache.listings, clock=self.clock)
         caching = CachingStore(metadata, AGE, cache_id="test", cache_dir=self.folder)
-        return DavClient(caching, State(self.folder / "state.sqlite", self.clock))
+        return DavClient(caching, State(cache.path / "state.sqlite", self.clock))
 
     def teardown(self) -> None:
         try:
             if sys.exc_info()[0] is None:
                 self.both_workers_show_the_tree()
-                self.now += AGE
+                self.now += SEEN
                 self.every_path_is_as_it_is()
                 self.both_workers_show_the_tree()
         finally:
@@ -113,7 +115,7 @@ class ShareMachine(RuleBasedStateMachine):
 
     def may_look_old(self, *touched: str) -> bool:
         """Whether an answer about these paths may be that of before a foreign change."""
-        self.foreign = {p: at for p, at in self.foreign.items() if self.now < at + AGE}
+        self.foreign = {p: at for p, at in self.foreign.items() if self.now < at + SEEN}
         return any(inside(p, f) or inside(f, p) for p in touched for f in self.foreign)
 
     def send(self, worker: int, method: str, *touched: str, **options: Any) -> tuple[int, bool]:

@@ -17,6 +17,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from davfusion.cache.metadata_caching_store import REPEATED
 from davfusion.cache.pending import ABSENT, FILE, NOTHING
 from davfusion.stores import paths
 from davfusion.stores.memory import MemoryStore, MemoryTree
@@ -272,7 +273,7 @@ class WriteBackModel(RuleBasedStateMachine):
     def end_contests(self) -> None:
         """Have all sent and seen; the tree says then what must be left of each."""
         self.server.drain()
-        self.now += AGE
+        self.now += AGE + REPEATED
         for path, contest in self.contests.items():
             self.judge(path, contest)
         self.contests = {}

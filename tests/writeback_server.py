@@ -113,7 +113,7 @@ class Server:
             clock=self._clock,
             wait=self._wait,
         )
-        return DavClient(store, State(self._folder / "state.sqlite", self._clock))
+        return DavClient(store, State(self._cache().path / "state.sqlite", self._clock))
 
     def _open_mover(self) -> Mover:
         cache = self._cache()

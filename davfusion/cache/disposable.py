@@ -66,6 +66,11 @@ class DisposableDatabase:
                 with exclusive(self._path):
                     for suffix in ("-wal", "-shm", ""):
                         _sidecar(self._path, suffix).unlink(missing_ok=True)
+            self._renew_stamp()
+
+    def _renew_stamp(self) -> None:
+        if self._database.stamp:
+            self._database.stamp.renew()
 
     def _run(self, task: Callable[[sqlite3.Connection], T], write: bool) -> T:
         if self._process != os.getpid():
@@ -104,6 +109,7 @@ class DisposableDatabase:
                         _sidecar(path, "-wal").unlink(missing_ok=True)
                         _sidecar(path, "-shm").unlink(missing_ok=True)
                         path.replace(_sidecar(path, ".corrupt"))
+                self._renew_stamp()
             except OSError as failure:
                 _log.warning("cache database %s cannot be set aside: %s", path, failure)
         self._process = 0

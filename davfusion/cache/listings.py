@@ -37,6 +37,8 @@ class ListingTable:
     """
 
     def __init__(self, path: Path | None = None) -> None:
+        self.folder = path.parent if path is not None else None
+        """Where its stamp is, if it has one."""
         self._database = DisposableDatabase(path, rows.SCHEMA)
         self._begun = itertools.count(1)
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment
 from davfusion.cache.listings import ListingTable
 from davfusion.cache.prefetching import Prefetcher
 from davfusion.cache.recorded_walk import RecordedWalk
 from davfusion.cache.revalidation import Revalidator, Submit
+from davfusion.memo import Validity
 from davfusion.stores import paths
 from davfusion.stores.errors import StoreAwayError
 from davfusion.stores.store import (
@@ -27,6 +28,9 @@ from davfusion.stores.store import (
 )
 from davfusion.stores.walking import depth_first
 from davfusion.stores.wrapper import StoreWrapper
+
+REPEATED: Final = 2.0
+"""Seconds that an answer made of metadata may be given again at most."""
 
 
 class MetadataCachingStore(StoreWrapper):
@@ -68,6 +72,13 @@ class MetadataCachingStore(StoreWrapper):
     def uncached(self) -> Store:
         """The wrapped store, for what must be known as it is now."""
         return self._store
+
+    @property
+    def validity(self) -> Validity | None:
+        """A twentieth of the age: another program's change shows so much later at most."""
+        folder = self._listings.folder
+        seconds = min(REPEATED, self._age / 20)
+        return Validity(folder, seconds, self._clock) if folder and seconds else None
 
     def get_cache_expiration_time(self) -> float:
         """Seconds until an answer is asked for again."""

@@ -19,6 +19,7 @@ from davfusion.cache.overlay import Overlay, kind_of, version_of
 from davfusion.cache.pending import DIRECTORY, FILE, NOTHING, Held, Row, View
 from davfusion.cache.relocation import Relocation
 from davfusion.cache.room import Meter, Room
+from davfusion.memo import Validity
 from davfusion.stores import paths
 from davfusion.stores.store import (
     AlreadyExistsError,
@@ -103,6 +104,11 @@ class MultiprocessingCachingStore(StoreWrapper):
     @property
     def features(self) -> Features:
         return replace(super().features, writes_offline=True, cheap_metadata=False)
+
+    @property
+    def validity(self) -> Validity | None:
+        below = super().validity
+        return below if below and below.folder == self._folder.path else None
 
     def get_cache_expiration_time(self) -> float:
         """Seconds until an entry is expired."""

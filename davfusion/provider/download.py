@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from html import escape
 
@@ -17,6 +18,8 @@ from davfusion.stores import paths
 from davfusion.stores.errors import ConflictError, NoSuchFilesytemObjectError, TransientStoreError
 from davfusion.stores.store import COPY_BUFFER, Metadata, ReadableStream
 
+AT_ONCE = 64 * 1024
+"""Bytes up to which a body is read before the answer begins."""
 MAX_RANGES = 32
 """More than that is no reader's need; such a request gets the whole file (section 14.2)."""
 _RANGE = re.compile(r"(\d*)-(\d*)")
@@ -95,11 +98,17 @@ def _file(tree: DavTree, request: DavRequest, metadata: Metadata) -> Response:
     if ranges:
         wanted, status = ranges[0], 206
         headers.append(("Content-Range", wanted.content_range(size)))
-    headers += [("Content-Type", kind), ("Content-Length", str(wanted.length))]
-    if request.method == "HEAD" or not wanted.length:
-        return Response(status, headers, iter(()))
-    stream = _open(tree, request.path, metadata, wanted)
-    return Response(status, headers, FileBody(stream, wanted.length))
+    headers.append(("Content-Type", kind))
+    length = ("Content-Length", str(wanted.length))
+    if request.method == "HEAD":
+        return Response(status, [*headers, length], ())
+    if not wanted.length:
+        return Response(status, headers)
+    body = FileBody(_open(tree, request.path, metadata, wanted), wanted.length)
+    if wanted.length > AT_ONCE:
+        return Response(status, [*headers, length], body)
+    with closing(body):
+        return Response(status, headers, b"".join(body))
 
 
 def _if_range_holds(header: str | None, metadata: Metadata) -> bool:

@@ -79,7 +79,10 @@ def propfind(tree: DavTree, request: DavRequest) -> Response:
     if depth == "infinity":
         # What fails before the first piece is still answered with a status.
         return Response(207, headers, chain([next(pieces)], pieces))
-    return Response(207, headers, b"".join(pieces))
+    body = b"".join(pieces)
+    # The time that a lock has left runs down.
+    is_lasting = not (query.wants_locks and b"<D:activelock>" in body)
+    return Response(207, headers, body, is_lasting)
 
 
 def _resource(

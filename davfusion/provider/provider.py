@@ -16,6 +16,7 @@ from davfusion.provider.mkcol import mkcol
 from davfusion.provider.propfind import propfind
 from davfusion.provider.proppatch import proppatch
 from davfusion.provider.removal import delete
+from davfusion.provider.repeating import answered, memo_for
 from davfusion.provider.request import XML_TYPE, DavRequest, Response, StartResponse, normal_path
 from davfusion.provider.resources import FileResource, FolderResource, resource
 from davfusion.provider.tree import DavTree
@@ -72,6 +73,7 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
     def __init__(self, tree: DavTree) -> None:
         super().__init__()
         self._tree = tree
+        self._memo = memo_for(tree)
 
     def is_readonly(self) -> bool:
         return self._tree.read_only
@@ -109,7 +111,7 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
             raise DAVError(405 if known else 501, f"{request.method} is not offered here.")
         if self._tree.read_only and request.method in WRITING:
             raise DAVError(403, "The share is read-only.")
-        return method(self._tree, request)
+        return answered(self._memo, method, self._tree, request)
 
 
 def error_response(error: DAVError) -> Response:

@@ -34,6 +34,14 @@ class Response:
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes | Iterable[bytes] = b""
+    is_lasting: bool = True
+    """Whether it will be the same as long as nothing changes."""
+
+    @property
+    def repeatable_size(self) -> int | None:
+        """Bytes of the body, None where it cannot be sent again."""
+        whole = self.body if isinstance(self.body, bytes | tuple) else None
+        return len(whole) if whole is not None and self.is_lasting else None
 
     def without_body(self) -> "Response":
         """The answer to HEAD where this is the one to GET (RFC 9110 section 9.3.2)."""
@@ -95,6 +103,7 @@ class DavRequest:
         self.prefix: str = environ.get("SCRIPT_NAME", "").rstrip("/")
         self.path = normal_path(environ["PATH_INFO"].encode())
         self.user: str = environ.get("wsgidav.auth.user_name") or ""
+        self._body: bytes | None = None
 
     def header(self, name: str) -> str | None:
         """The value of a request header, None if it was not sent."""
@@ -172,8 +181,11 @@ class DavRequest:
 
     def body(self) -> bytes:
         """The whole body, at most MAX_XML_BYTES of it; DAVError 413 for more."""
-        if not self.has_body():
-            return b""
+        if self._body is None:
+            self._body = self._read_body() if self.has_body() else b""
+        return self._body
+
+    def _read_body(self) -> bytes:
         data = bytearray()
         while piece := read_body(self.environ, MAX_XML_BYTES + 1 - len(data)):
             data += piece

@@ -31,6 +31,8 @@ class State:
         if path is not None and path.exists():
             _set_aside_if_damaged(path, clock())
         database = Database(path, locks.SCHEMA + properties.SCHEMA, durable=True)
+        self.folder = path.parent if path is not None else None
+        """Where its stamp is, if it has one."""
         self.locks = locks.LockTable(database, clock)
         self.properties = properties.DeadProperties(database)
         self.close = database.close

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, NotRequired, Protocol, Self, TypedDict, cast
 
+from davfusion.memo import Validity
 from davfusion.stores import paths
 from davfusion.stores.errors import (
     AlreadyExistsError,
@@ -145,6 +146,11 @@ class Store:
     def features(self) -> Features:
         """What this store's service can do."""
         return Features()
+
+    @property
+    def validity(self) -> Validity | None:
+        """How long answers may be given again without asking this store; None: not at all."""
+        return None
 
     def get_metadata(self, path: str) -> Metadata:
         """Metadata of a file or directory; the root always exists.

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, ParamSpec, TypeVar
 
+from davfusion.memo import Validity
 from davfusion.stores import paths
 from davfusion.stores.store import (
     Features,
@@ -36,6 +37,10 @@ class StoreWrapper(Store):
     @property
     def features(self) -> Features:
         return self._store.features
+
+    @property
+    def validity(self) -> Validity | None:
+        return self._store.validity
 
     def get_metadata(self, path: str) -> Metadata:
         return self._call(self._store.get_metadata, paths.check_path(path))

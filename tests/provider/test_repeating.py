@@ -1,0 +1,226 @@
+"""Answers that are given again: never over a change, of whichever process (invariants 2, 4, 9)."""
+
+import io
+import multiprocessing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from davfusion.cache.folder import CacheFolder
+from davfusion.cache.metadata_caching_store import REPEATED
+from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
+from davfusion.memo import Memo, Validity
+from davfusion.provider.state import State
+from davfusion.stamp import Stamp
+from davfusion.stores.memory import MemoryStore
+from davfusion.stores.observed import ObservedStore
+from tests.cache import writeback
+from tests.provider.client import DavClient, Reply
+from tests.remote import RemoteStore
+
+NAMES = ("getetag", "getcontentlength", "resourcetype")
+SECONDS = 60.0
+
+
+class Share:
+    """A share with write-back as two workers have it; `asked` counts what they ask their caches."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1_700_000_000.0
+        self.folder = folder
+        self.truth = RemoteStore()
+        self.asked = ObservedStore(self._share())
+        self.client, self.other = DavClient(self.asked, self._state()), self.worker()
+        self.client.mkcol("/d")
+        self.client.put("/d/f", b"one")
+
+    def clock(self) -> float:
+        return self.now
+
+    def worker(self) -> DavClient:
+        return DavClient(self._share(), self._state())
+
+    def _share(self) -> MultiprocessingCachingStore:
+        return writeback.share(self.truth, self.folder, age=SECONDS, clock=self.clock)
+
+    def _state(self) -> State:
+        return State(self.folder / "test" / "state.sqlite", self.clock)
+
+    def again(self, request: Callable[[], Reply]) -> int:
+        """What is asked for the second of two requests, which are answered alike."""
+        first = request()
+        self.asked.reset()
+        assert request() == first
+        return self.asked.calls.total()
+
+    def all(self) -> dict[str, Reply]:
+        """Answers of the kinds that are given again."""
+        return {
+            "get": self.client.get("/d/f"),
+            "head": self.client("HEAD", "/d/f"),
+            "page": self.client.get("/d"),
+            "stat": self.client.propfind("/d/f", *NAMES),
+            "list": self.client.propfind("/d", *NAMES, depth="1"),
+            "all": self.client.propfind("/d/f"),
+        }
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Iterator[Share]:
+    share = Share(tmp_path)
+    yield share
+    for client in (share.client, share.other):
+        client.state.close()
+
+
+def test_a_question_is_answered_once(share: Share) -> None:
+    client = share.client
+    assert share.again(lambda: client.get("/d/f")) == 0
+    assert share.again(lambda: client("HEAD", "/d/f")) == 0
+    assert share.again(lambda: client.propfind("/d/f", *NAMES)) == 0
+    assert share.again(lambda: client.propfind("/d", *NAMES, depth="1")) == 0
+    assert share.again(lambda: client.propfind("/d/f")) == 0
+
+
+def test_questions_that_differ_are_answered_each(share: Share) -> None:
+    client = share.client
+    assert client.propfind("/d", *NAMES) != client.propfind("/d", *NAMES, depth="1")
+    assert client.propfind("/d/f", "getetag") != client.propfind("/d/f", "resourcetype")
+    assert client.get("/d/f").body != client("HEAD", "/d/f").body
+    assert client.get("/d/f", Range="bytes=1-").body == b"ne"
+    assert client.get("/d/f", If_None_Match="*").status == 304
+    assert client.get("/d/f").body == b"one"
+
+
+def test_what_is_too_large_is_read_each_time(share: Share) -> None:
+    share.client.put("/d/large", bytes(1 << 20))
+    assert share.again(lambda: share.client.get("/d/large")) > 0
+
+
+CHANGES: dict[str, Callable[[DavClient], Reply]] = {
+    "get": lambda other: other.put("/d/f", b"three"),
+    "stat": lambda other: other.put("/d/f", b"three"),
+    "list": lambda other: other.put("/d/g", b""),
+    "page": lambda other: other("MKCOL", "/d/h"),
+    "head": lambda other: other("DELETE", "/d/f"),
+    "all": lambda other: other.proppatch("/d/f", "<X:p>v</X:p>"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize("same_worker", [True, False])
+def test_a_change_shows_at_once(share: Share, kind: str, same_worker: bool) -> None:
+    before = share.all()
+    assert CHANGES[kind](share.client if same_worker else share.other).status < 300
+    assert share.all()[kind] != before[kind]
+
+
+@pytest.mark.parametrize("method", ["MOVE", "COPY"])
+def test_what_is_moved_or_copied_shows_at_once(share: Share, method: str) -> None:
+    before = share.all()
+    share.other.put("/new", b"three")
+    assert share.other(method, "/new", headers={"Destination": "/d/f"}).status == 204
+    assert share.all()["get"] != before["get"]
+    assert share.other("MOVE", "/d", headers={"Destination": "/e"}).status == 201
+    assert {reply.status for reply in share.all().values()} == {404}
+
+
+def test_a_lock_shows_at_once_and_runs_down(share: Share) -> None:
+    before = share.all()
+    token = share.other.token("/d/f", Timeout="Second-100")
+    locked = share.all()
+    assert locked["all"] != before["all"]
+    share.client.tree.clock = share.clock
+    assert b"Second-100" in share.client.propfind("/d/f", "lockdiscovery").body
+    share.now += 1
+    assert b"Second-99" in share.client.propfind("/d/f", "lockdiscovery").body
+    assert share.other("UNLOCK", "/d/f", headers={"Lock-Token": token}).status == 204
+    assert share.all() == before
+
+
+def test_what_the_mover_has_done_shows_at_once(share: Share) -> None:
+    mover = writeback.mover(share.truth, share.folder, clock=share.clock)
+    share.all()
+    share.now += 10
+    while mover.step():
+        share.now += 10
+    assert share.again(lambda: share.client.get("/d/f")) == 0
+    assert share.truth.get_file("/d/f") == b"one"
+
+
+def test_a_foreign_change_shows_soon_after_the_listings_have_expired(tmp_path: Path) -> None:
+    share = Share(tmp_path)
+    share.truth.store_fileobject(io.BytesIO(b"theirs"), "/t")
+    assert share.client.get("/t").body == b"theirs"
+    share.truth.store_fileobject(io.BytesIO(b"another"), "/t")
+    share.now += SECONDS - 0.1
+    assert share.client.get("/t").body == b"theirs"
+    share.now += REPEATED
+    assert share.client.get("/t").body == b"another"
+
+
+def test_nothing_is_given_again_where_outside_changes_show_at_once(tmp_path: Path) -> None:
+    """A local folder, and --cache-expiration 0; and where the locks lie elsewhere."""
+    assert MemoryStore().validity is None
+    assert writeback.share(MemoryStore(), tmp_path / "0", age=0).validity is None
+    share = ObservedStore(writeback.share(RemoteStore(), tmp_path))
+    client = DavClient(share, State(tmp_path / "state.sqlite"))
+    client.put("/f", b"x")
+    client.get("/f")
+    share.reset()
+    client.get("/f")
+    assert share.calls.total() > 0
+
+
+def _renew(folder: Path) -> None:
+    Stamp(folder).renew()
+
+
+def test_another_process_renews_the_stamp(tmp_path: Path) -> None:
+    stamp = Stamp(tmp_path)
+    before = stamp.value()
+    assert stamp.value() == before
+    process = multiprocessing.get_context("spawn").Process(target=_renew, args=[tmp_path])
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert stamp.value() != before
+
+
+def test_listings_that_are_thrown_away_take_the_answers_along(tmp_path: Path) -> None:
+    """What they should have learnt of a change may be what they lost."""
+    listings = CacheFolder(tmp_path, "test").listings
+    (tmp_path / "test").mkdir()
+    stamp = Stamp(tmp_path / "test")
+    before = stamp.value()
+    listings.clear()
+    assert stamp.value() != before
+    listings.forget(["/f"], 1.0)
+    before = stamp.value()
+    listings.close()
+    (tmp_path / "test" / "listings.sqlite").write_bytes(b"no database" * 100)
+    assert listings.find("/f", 1.0) is None
+    assert stamp.value() != before
+
+
+def test_a_memo_keeps_within_its_limit(tmp_path: Path) -> None:
+    now = 0.0
+    memo = Memo(Validity(tmp_path, 5, lambda: now), limit=10_000)
+    for number in range(10):
+        memo.keep(number, memo.begin(), b"", 1000)
+    assert [n for n in range(10) if memo.recall(n)] == [8, 9]
+    memo.keep("large", memo.begin(), b"", 5000)
+    assert memo.recall("large") is None
+    moment = memo.begin()
+    memo.keep("late", moment, b"", 1)
+    now = 4.9
+    assert memo.recall("late") == (moment, b"")
+    now = 5.0
+    assert memo.recall("late") is None
+    now = -1.0
+    assert memo.recall("late") is None
+    Stamp(tmp_path).renew()
+    memo.keep("overtaken", moment, b"", 1)
+    now = 0.0
+    assert memo.recall("overtaken") is None
