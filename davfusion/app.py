@@ -18,6 +18,7 @@ from davfusion.provider.provider import StoreProvider, error_response
 from davfusion.provider.request import StartResponse, normal_path
 from davfusion.provider.state import State
 from davfusion.provider.tree import DavTree
+from davfusion.stores import paths
 from davfusion.stores.store import Store
 from davfusion.users import Users
 
@@ -78,6 +79,7 @@ class DavApp(WsgiDAVApp):  # type: ignore[misc]
             environ["PATH_INFO"] = "/"
         try:
             path = normal_path(environ["PATH_INFO"].encode("latin-1"))
+            path += "/" if environ["PATH_INFO"].endswith("/") and path != paths.ROOT else ""
         except DAVError as error:
             return error_response(error).send(start_response)
         _drop_unreadable_credentials(environ)

@@ -1,6 +1,7 @@
 """The stack of one share, in reading order, and what must be true before it is served."""
 
 import dataclasses
+import logging
 import multiprocessing
 import os
 import signal
@@ -41,6 +42,8 @@ from davfusion.stores.store import (
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+_log = logging.getLogger(__name__)
+
 DEFAULT_EXPIRATION: Final = 60.0
 """Seconds."""
 
@@ -48,6 +51,8 @@ _PATIENCE: Final = 1.0
 """Seconds that a start waits for the store's first answer."""
 _PATIENCE_AGAIN: Final = 0.6
 """The same for a share that has been served from this cache before."""
+_CONNECTIONS: Final = 4
+"""To the service, of each worker, that its start makes."""
 _OFFLINE: Final = "Until it answers, what is cached is served, and writes are kept and sent later."
 _IMPATIENT: Final = RetryPolicy(attempts=4, total=3)
 """For what a client waits for, where writes do not need the store."""
@@ -235,7 +240,21 @@ def open_share(config: ServeConfig, prepared: PreparedShare) -> tuple[Store, Pat
         )
     else:
         store = CachingStore(store, age, megabytes, name, parent)
+    if age:
+        threading.Thread(target=warm_up, args=(target, store), daemon=True).start()
     return store, folder.path / "state.sqlite"
+
+
+def warm_up(target: Store, store: Store) -> None:
+    """Have `target` connected, and the root known to `store`, by the time a client comes.
+
+    The target is asked past what makes clients wait, and takes a store for away.
+    """
+    try:
+        if target.warm_up(_CONNECTIONS):
+            store.get_directory_metadata(paths.ROOT)
+    except StoreAccessError as error:
+        _log.debug("not warmed up: %s", error)
 
 
 def open_mover(config: ServeConfig, memory: MemoryTree | None = None) -> Mover:

@@ -14,6 +14,7 @@ import pytest
 
 from davfusion.stores import paths
 from davfusion.stores.store import (
+    UNDATED_DIRECTORY,
     AlreadyExistsError,
     InvalidPathValueError,
     NoSuchFilesytemObjectError,
@@ -193,6 +194,15 @@ class StoreConformance(TreeConformance, VersionConformance, UploadConformance):
         assert (listed["is_dir"], listed["bytes"]) == (True, 0)
         assert isinstance(listed["modified"], float)
         assert metadata["modified"] < before + 60
+
+    def test_a_directory_that_has_no_date(self, store: Store) -> None:
+        if not store.features.undated_directories:
+            pytest.skip("the service may date directories")
+        put(store, "/dir/sub/file")
+        assert store.get_metadata("/dir") == UNDATED_DIRECTORY
+        assert store.get_directory_metadata("/dir") == {"sub": UNDATED_DIRECTORY}
+        assert dict(store.walk_metadata("/"))["/dir"] == UNDATED_DIRECTORY
+        assert store.get_metadata("/") == UNDATED_DIRECTORY
 
     def test_listing_tells_what_a_stat_tells(self, store: Store) -> None:
         stored = put(store, "/dir/file", BINARY)

@@ -9,10 +9,12 @@ import pytest
 
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
+from davfusion.share import warm_up
+from davfusion.stores.errors import StoreAccessError, UnreachableError
 from davfusion.stores.observed import ObservedStore
 from tests.cache import writeback
 from tests.provider.client import DavClient, Reply
-from tests.remote import RemoteStore
+from tests.remote import RemoteStore, UndatedStore
 
 SAFE_SAVE = 5
 """Calls; one uploads, the others copy the old version, look at the copy and delete it again."""
@@ -21,8 +23,8 @@ SAFE_SAVE = 5
 class Budget:
     """A share whose calls of the store are counted."""
 
-    def __init__(self, folder: Path) -> None:
-        self.truth = RemoteStore()
+    def __init__(self, folder: Path, truth: RemoteStore | None = None) -> None:
+        self.truth = truth or RemoteStore()
         self.store = ObservedStore(self.truth)
         caching = CachingStore(MetadataCachingStore(self.store), cache_id="b", cache_dir=folder)
         self.client = DavClient(caching)
@@ -37,7 +39,15 @@ class Budget:
 
 @pytest.fixture
 def budget(tmp_path: Path) -> Budget:
-    budget = Budget(tmp_path)
+    return filled(Budget(tmp_path))
+
+
+@pytest.fixture
+def undated(tmp_path: Path) -> Budget:
+    return filled(Budget(tmp_path, UndatedStore()))
+
+
+def filled(budget: Budget) -> Budget:
     budget.truth.create_directory("/d")
     for number in range(1000):
         budget.truth.store_fileobject(io.BytesIO(b"x"), f"/d/f{number}")
@@ -52,6 +62,47 @@ def test_listing_a_folder(budget: Budget) -> None:
     assert budget.of(lambda: client.propfind("/d", depth="1")) == {}
     assert budget.of(lambda: client.propfind("/d/f1")) == {}
     assert budget.of(lambda: client.propfind("/d")) == {}
+
+
+def test_listing_a_folder_that_has_no_date(undated: Budget) -> None:
+    client = undated.client
+    assert undated.of(lambda: client.propfind("/d/", depth="1")) == {"get_directory_metadata": 1}
+    assert undated.of(lambda: client.propfind("/d/")) == {}
+    assert undated.of(lambda: client.propfind("/", depth="1")) == {"get_directory_metadata": 1}
+
+
+def test_a_folder_that_is_none(undated: Budget) -> None:
+    assert undated.client.propfind("/none/", depth="1").status == 404
+    assert undated.client.propfind("/d/f1/", depth="1").status == 207
+    undated.client.propfind("/d/", depth="1")
+    assert undated.of(lambda: undated.client.propfind("/d/f2/", depth="1")) == {}
+
+
+class WarmStore(UndatedStore):
+    """One whose root is worth listing, or that is away, at the start."""
+
+    def __init__(self, error: StoreAccessError | None = None) -> None:
+        super().__init__()
+        self.error = error
+
+    def warm_up(self, connections: int) -> bool:
+        if self.error:
+            raise self.error
+        return connections > 0
+
+
+def test_the_root_is_known_from_the_start_on(tmp_path: Path) -> None:
+    budget = filled(Budget(tmp_path, WarmStore()))
+    warm_up(budget.truth, budget.client.tree.store)
+    assert budget.of(lambda: budget.client.propfind("/", depth="1")) == {}
+    assert budget.of(lambda: budget.client.put("/new", b"content")) == {"store_fileobject": 1}
+
+
+@pytest.mark.parametrize("truth", [UndatedStore(), WarmStore(UnreachableError("away"))])
+def test_a_start_lists_nothing_that_is_not_worth_it(tmp_path: Path, truth: RemoteStore) -> None:
+    budget = Budget(tmp_path, truth)
+    warm_up(budget.truth, budget.client.tree.store)
+    assert budget.store.calls == {}
 
 
 def test_an_absent_name_in_a_known_folder(budget: Budget) -> None:

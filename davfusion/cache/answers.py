@@ -1,7 +1,7 @@
 """Recording the store's answers in the listing table."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from davfusion.cache.entry import (
     ABSENT,
@@ -50,7 +50,7 @@ def record_listing(
     if not overtaken(db, directory, fetch) and read_listing(db, directory)[1] <= fetch.change:
         _replace_listing(db, directory, known, entries)
         write_listing(db, directory, _listing_expires(known, listed, fetch), fetch.change)
-    return _shown(entries, listed, fetch)
+    return _shown(known, entries, listed, fetch)
 
 
 def _replace_listing(
@@ -86,17 +86,22 @@ def _listing_expires(
 
 
 def _shown(
-    entries: Mapping[str, Entry], listed: Mapping[str, Metadata], fetch: Moment
+    known: Iterable[str],
+    entries: Mapping[str, Entry],
+    listed: Mapping[str, Metadata],
+    fetch: Moment,
 ) -> dict[str, Metadata]:
     """The children to answer with: of a path that we do not know, what the store listed."""
-    known = {
-        name: entry.metadata
-        for name, entry in entries.items()
-        if entry.kind != ABSENT and not _is_unknown(entry, fetch)
-    }
-    return known | {
-        name: metadata for name, metadata in listed.items() if _is_unknown(entries[name], fetch)
-    }
+    shown = dict(listed)
+    for name in known:
+        entry = entries[name]
+        if _is_unknown(entry, fetch):
+            continue
+        if entry.kind == ABSENT:
+            shown.pop(name, None)
+        else:
+            shown[name] = entry.metadata
+    return shown
 
 
 def best_known(known: Entry | None, listed: Metadata, fetch: Moment) -> Metadata | None:

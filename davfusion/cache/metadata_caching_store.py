@@ -16,6 +16,7 @@ from davfusion.memo import Validity
 from davfusion.stores import paths
 from davfusion.stores.errors import StoreAwayError
 from davfusion.stores.store import (
+    UNDATED_DIRECTORY,
     ConflictError,
     InterruptEvent,
     Metadata,
@@ -147,6 +148,8 @@ class MetadataCachingStore(StoreWrapper):
     def _list(self, directory: str) -> dict[str, Metadata]:
         fetch = self._begin()
         listed = super().get_directory_metadata(directory)
+        if self.features.undated_directories and not self._listings.find(directory, fetch.at):
+            self._listings.record_entry(directory, UNDATED_DIRECTORY, fetch)
         return self._listings.record_listing(directory, listed, fetch)
 
     def _directory_of_earlier_run(self, path: str) -> Entry | None:

@@ -15,7 +15,7 @@ from davfusion.provider.request import XML_TYPE, DavRequest, Response
 from davfusion.provider.tree import DavTree
 from davfusion.provider.xml import DAV
 from davfusion.stores import paths
-from davfusion.stores.store import Metadata
+from davfusion.stores.store import Metadata, NoSuchFilesytemObjectError
 
 PIECE = 64 * 1024
 """Characters gathered before they are sent."""
@@ -67,10 +67,12 @@ def propfind(tree: DavTree, request: DavRequest) -> Response:
     """Answer a PROPFIND: one stat, and one listing or walk, whatever the number of members."""
     depth = request.depth("infinity", "0", "1", "infinity")
     query = parse_query(request.body())
+    # Before the stat, which some services need not be asked for any more then.
+    listing = _listing(tree, request.path) if depth == "1" and request.names_folder else None
     metadata = tree.metadata(request.path)
     resources: Iterator[Found] = iter(())
     if metadata["is_dir"] and depth == "1":
-        resources = _members(tree, request, query)
+        resources = _members(tree, request, query, listing)
     elif metadata["is_dir"] and depth == "infinity":
         resources = _descendants(tree, request, query)
     own = _resource(tree, request, query, request.path, metadata)
@@ -99,10 +101,22 @@ def _as_resource(
     return Resource(path, metadata, locks, request.href, tree.quota, tree.clock())
 
 
-def _members(tree: DavTree, request: DavRequest, query: Query) -> Iterator[Found]:
-    directory = request.path
+def _listing(tree: DavTree, directory: str) -> dict[str, Metadata] | None:
+    """Name -> metadata of all members; None where there is no such directory."""
     with translated():
-        listing = tree.store.get_directory_metadata(directory)
+        try:
+            return tree.store.get_directory_metadata(directory)
+        except NoSuchFilesytemObjectError:
+            return None
+
+
+def _members(
+    tree: DavTree, request: DavRequest, query: Query, listing: Mapping[str, Metadata] | None
+) -> Iterator[Found]:
+    directory = request.path
+    if listing is None:
+        with translated():
+            listing = tree.store.get_directory_metadata(directory)
     dead = tree.state.properties.of_members(directory) if query.wants_dead else {}
     locks_of = _lock_finder(tree, directory, query)
     for name, metadata in listing.items():

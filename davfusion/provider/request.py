@@ -95,13 +95,17 @@ def read_body(environ: Environ, size: int) -> bytes:
 
 
 class DavRequest:
-    """What a client asks for. `path` is a store path; the root of URLs is `prefix`."""
+    """What a client asks for. `path` is a store path; the root of URLs is `prefix`.
+
+    `names_folder`: the URL ends with a slash, as that of a folder should.
+    """
 
     def __init__(self, environ: Environ) -> None:
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
         self.prefix: str = environ.get("SCRIPT_NAME", "").rstrip("/")
         self.path = normal_path(environ["PATH_INFO"].encode())
+        self.names_folder: bool = environ["PATH_INFO"].endswith("/")
         self.user: str = environ.get("wsgidav.auth.user_name") or ""
         self._body: bytes | None = None
 

@@ -30,6 +30,7 @@ from davfusion.stores.errors import (
 __all__ = [
     "ABSENT",
     "COPY_BUFFER",
+    "UNDATED_DIRECTORY",
     "AlreadyExistsError",
     "ConflictError",
     "DateParseError",
@@ -68,6 +69,9 @@ class Metadata(TypedDict):
     content_type: NotRequired[str]
 
 
+UNDATED_DIRECTORY: Final = Metadata(modified=0.0, bytes=0, is_dir=True)
+
+
 @dataclass(frozen=True)
 class Features:
     """What a store's service can do by itself: data to decide by, instead of the store's type."""
@@ -88,6 +92,8 @@ class Features:
     """Bytes; None: no limit known."""
     cheap_metadata: bool = False
     """A stat costs no more than looking it up in a cache would."""
+    undated_directories: bool = False
+    """All that a stat says of a directory is that it is one; so a listing says it too."""
     one_process: bool = False
     """What is stored is visible in this process alone."""
     writes_offline: bool = False
@@ -367,6 +373,14 @@ class Store:
         Raises an error that names the cause and the cure: wrong credentials, a missing bucket or
         folder, an address where nothing answers.
         """
+
+    def warm_up(self, connections: int) -> bool:
+        """Connect to the service before anybody waits for it; called once a process.
+
+        Whether listing the root is worth while too: not where it would take many calls.
+        """
+        del connections
+        return False
 
     def forget(self, path: str) -> None:
         """Drop what is cached of `path`, so that the next call about it asks the service.

@@ -146,6 +146,9 @@ class StoreWrapper(Store):
     def check_access(self) -> None:
         self._call(self._store.check_access)
 
+    def warm_up(self, connections: int) -> bool:
+        return self._call(self._store.warm_up, connections)
+
     def forget(self, path: str) -> None:
         self._store.forget(path)
 

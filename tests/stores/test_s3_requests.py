@@ -85,3 +85,18 @@ def test_single_operations(store: S3Store, server: QuirkProxy) -> None:
     assert requests(server)[4:] == ["PUT /dir/c", "DELETE /dir/a"]
     store.move("/dir/c", "/c")
     assert requests(server)[4:] == ["PUT /c", "DELETE /dir/c", "LIST"]
+
+
+def test_a_start_connects_and_looks_whether_the_root_is_small(
+    server: QuirkProxy, bucket: str
+) -> None:
+    store = S3Store(bucket, "share", endpoint_url=server.endpoint, batch=2)
+    put_all(store, ["/a/1", "/a/2", "/b"])
+    requests(server)
+    assert store.warm_up(3)
+    assert requests(server) == ["LIST"] * 3
+    put(store, "/c")
+    requests(server)
+    assert not store.warm_up(1)
+    assert requests(server) == ["LIST"]
+    store.reconnect()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from davfusion.stores import paths
-from davfusion.stores.store import Metadata
+from davfusion.stores.store import UNDATED_DIRECTORY, Metadata
 
 FOLDER_SUFFIX: Final = "_$folder$"
 PROBE: Final = ".davfusion-probe-"
@@ -63,11 +63,6 @@ class Keys:
         return "/" + (relative.removesuffix(FOLDER_SUFFIX) if relative else "")
 
 
-def directory() -> Metadata:
-    """Metadata of a directory: S3 dates none, so 0 stands for a time not known."""
-    return Metadata(modified=0.0, bytes=0, is_dir=True)
-
-
 def file(entry: Entry) -> Metadata:
     """Metadata of a file, with the time at which it was stored."""
     return Metadata(modified=entry.modified, bytes=entry.size, is_dir=False, etag=entry.etag)
@@ -114,7 +109,7 @@ def children(pages: Iterable[Page], prefix: str, odd: Oddities) -> dict[str, Met
             elif odd.is_path(entry.key, [name]):
                 files[name] = file(entry)
     folders |= {name for name in hinted - files.keys() if paths.is_valid_name(name)}
-    return files | {name: directory() for name in folders} if seen else None
+    return files | dict.fromkeys(folders, UNDATED_DIRECTORY) if seen else None
 
 
 def _names(keys: Iterable[str], prefix: str, odd: Oddities) -> Iterator[str]:
@@ -165,7 +160,7 @@ class Walk:
         if relative not in self._directories:
             self._directories.add(relative)
             self._held.pop(relative, None)
-            yield paths.join(self._top, relative), directory()
+            yield paths.join(self._top, relative), UNDATED_DIRECTORY
 
     def _hold(self, entry: Entry, relative: str) -> None:
         is_marker = is_folder_key(entry)
@@ -174,7 +169,7 @@ class Walk:
         if relative in self._directories or not self._odd.is_path(entry.key, [name]):
             return
         if is_marker:
-            self._held.setdefault(relative, directory())
+            self._held.setdefault(relative, UNDATED_DIRECTORY)
         else:
             self._held[relative] = file(entry)
 

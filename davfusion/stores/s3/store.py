@@ -17,7 +17,7 @@ from davfusion.stores.s3.bucket import BATCH, Bucket, Head
 from davfusion.stores.s3.change import Change
 from davfusion.stores.s3.client import Checksums, ClientSettings, Connection, foreign_host
 from davfusion.stores.s3.copy import Copier
-from davfusion.stores.s3.listing import Keys, Oddities, Walk, children, directory
+from davfusion.stores.s3.listing import Keys, Oddities, Walk, children
 from davfusion.stores.s3.look import look, require_folder_suffix
 from davfusion.stores.s3.pages import unquoted
 from davfusion.stores.s3.quirks import Conditions
@@ -26,6 +26,7 @@ from davfusion.stores.s3.resume import ResumableUpload, abandon
 from davfusion.stores.s3.source import opened
 from davfusion.stores.s3.upload import LARGEST, MAX_PART, MIB, Uploader
 from davfusion.stores.store import (
+    UNDATED_DIRECTORY,
     AlreadyExistsError,
     Features,
     InterruptEvent,
@@ -97,6 +98,7 @@ class S3Store(Store):
             atomic_replace=True,
             conditional_write=self._conditions.are_heeded,
             ranged_read=True,
+            undated_directories=True,
             hash_kinds=self._hash_kinds,
             largest_object=LARGEST,
         )
@@ -123,14 +125,14 @@ class S3Store(Store):
     def get_metadata(self, path: str) -> Metadata:
         """As the contract says; HEAD and LIST at once, and one HEAD more if both find nothing."""
         if paths.check_path(path) == paths.ROOT:
-            return directory()
+            return UNDATED_DIRECTORY
         (found,) = look(self._bucket, self._keys, path)
         if found.is_folder:
-            return directory()
+            return UNDATED_DIRECTORY
         if found.head is not None:
             return _file_metadata(found.head)
         require_folder_suffix(self._bucket, self._keys, path)
-        return directory()
+        return UNDATED_DIRECTORY
 
     def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
         """As the contract says; one LIST for each 1,000 members."""
@@ -261,6 +263,15 @@ class S3Store(Store):
     def _name(self) -> str:
         host = foreign_host(self._settings)
         return f"{self._address} at {host}" if host else self._address
+
+    def warm_up(self, connections: int) -> bool:
+        """As the contract says; a LIST on each connection, that of the first is of the root."""
+        submit = self._connection.pool.submit
+        others = [submit(self._bucket.holds, self._keys.prefix) for _ in range(connections - 1)]
+        page = next(self._bucket.pages(self._keys.prefix, delimiter="/"))
+        for other in others:
+            other.result()
+        return page.following is None
 
     def reconnect(self) -> None:
         self._connection.reset()
