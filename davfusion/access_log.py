@@ -4,12 +4,15 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger("davfusion.access")
+
+LOGGED: Final = "davfusion.logged"
+"""Of a WSGI environ: user, request and status, as they were logged."""
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
@@ -47,6 +50,8 @@ class AccessLog:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
+        if not logger.isEnabledFor(logging.INFO):
+            return self._application(environ, start_response)
         entry = _Entry(environ, self._clock)
 
         def started(
@@ -74,13 +79,10 @@ class _Entry:
 
     def write(self) -> None:
         environ = self._environ
-        log_request(
-            environ.get("REMOTE_ADDR", ""),
-            environ.get("wsgidav.auth.user_name", ""),
-            f"{environ['REQUEST_METHOD']} {self._path}",
-            self.status,
-            self._clock() - self._start,
-        )
+        request = f"{environ['REQUEST_METHOD']} {self._path}"
+        said = environ.get("wsgidav.auth.user_name", ""), request, self.status
+        environ[LOGGED] = said
+        log_request(environ.get("REMOTE_ADDR", ""), *said, self._clock() - self._start)
 
 
 class _Logged:

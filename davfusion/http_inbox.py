@@ -17,6 +17,9 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 _HEAD_END = re.compile(rb"\r\n\r\n|(?<!\r)\n")
 """The empty line, or a line end that is malformed: then there is nothing to wait for."""
 
+SHORT: Final = 4 * 1024
+"""Bytes of a request that asks for something; what is longer brings something."""
+
 _PIECE: Final = 16 * 1024
 _DROPPED_PIECE: Final = 256 * 1024
 _MARGIN: Final = 1024
@@ -37,7 +40,11 @@ class Inbox:
         self._socket = sock
         self._buffer = bytearray()
         self._searched = 0
+        self._least = 0
         self._pace = Pace()
+        self.beginning: bytes | None = None
+        """What look() gave."""
+        self._seen: bytes | None = None
         self._is_dropping = False
         self._handshake = sock.do_handshake if isinstance(sock, ssl.SSLSocket) else None
         if self._handshake:
@@ -67,6 +74,8 @@ class Inbox:
         return True
 
     def _has_head(self) -> bool:
+        if len(self._buffer) < self._least:
+            return False
         if _HEAD_END.search(self._buffer, max(0, self._searched - 3)):
             return True
         self._searched = len(self._buffer)
@@ -83,6 +92,29 @@ class Inbox:
             self._buffer += data
         if data and self.began is None:
             self.began = time.time()
+
+    def look(self) -> bytes | None:
+        """All that has come and was not read yet; None where that is more than SHORT bytes."""
+        self.beginning = bytes(self._buffer) if len(self._buffer) <= SHORT else None
+        self._seen = self.beginning
+        return self.beginning
+
+    @property
+    def seen(self) -> bytes | None:
+        """What look() gave and what came after it, if all of that has been read; None if not."""
+        return None if self._buffer else self._seen
+
+    def expect_more(self) -> None:
+        """has_data() is to wait for more than has come by now."""
+        self._least = len(self._buffer) + 1
+
+    def skip(self) -> None:
+        """Drop what look() gave."""
+        self._consume(len(self._buffer))
+
+    def is_drained(self) -> bool:
+        """Whether the socket shows all that will come; TLS may hold more than it shows."""
+        return not isinstance(self._socket, ssl.SSLSocket) or not self.has_data()
 
     def wait(self, seconds: float) -> None:
         """From now on, reading and writing wait for the client, at most this long for a piece."""
@@ -123,13 +155,16 @@ class Inbox:
     def _receive_into(self, buffer: memoryview) -> int:
         start = time.monotonic()
         count = self._socket.recv_into(buffer)
+        if self._seen is not None:
+            is_short = len(self._seen) + count <= SHORT
+            self._seen = self._seen + buffer[:count] if is_short else None
         self._pace.note(count, time.monotonic() - start)
         return count
 
     def _consume(self, count: int) -> bytes:
         data = bytes(self._buffer[:count])
         del self._buffer[:count]
-        self._searched, self.began = 0, None
+        self._searched, self._least, self.began = 0, 0, None
         return data
 
     def close(self) -> None:

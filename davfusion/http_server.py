@@ -1,31 +1,29 @@
-"""One worker's HTTP server: cheroot, with the requests, bodies and answers read and sent strictly.
+"""One worker's HTTP server: cheroot, with connections that need no thread while they wait.
 
-This is the only importer of cheroot. Each override names the behaviour of cheroot 11.1 that it
-replaces.
+This and http_exchange.py alone import cheroot. Each override names the behaviour of cheroot 11.1
+that it replaces.
 """
 
 import logging
 import os
+import selectors
 import socket
 import ssl
 import time
 from contextlib import suppress
-from email.utils import formatdate
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from cheroot.errors import MaxSizeExceeded
 from cheroot.makefile import StreamWriter
-from cheroot.server import HTTPConnection, HTTPRequest
+from cheroot.server import HTTPConnection
 from cheroot.ssl import Adapter
-from cheroot.wsgi import Gateway_10
 from cheroot.wsgi import Server as CherootServer
 
-from davfusion import http_requests
 from davfusion.access_log import log_request
-from davfusion.http_body import Body, ChunkedBody, LengthBody, RequestBodyError
+from davfusion.http_answers import Answer
+from davfusion.http_exchange import IDLE_SECONDS, SEND_BYTES, Gateway, Request
 from davfusion.http_inbox import MAX_HEADER_BYTES, Inbox
-from davfusion.http_requests import BadRequestError, RequestLine
+from davfusion.memo import Memo
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -38,184 +36,14 @@ THREADS: Final = 16
 BACKLOG: Final = 512
 """Connections that may wait in the kernel for a worker."""
 
-IDLE_SECONDS: Final = 60
-"""How long a client may pause: within a request's body or the answer, and between two requests."""
-
 HEAD_SECONDS = 20.0
 """How long all of a request's head may take, from its first byte."""
 
 SHUTDOWN_SECONDS: Final = 5
 """How long requests under way may take to finish when the server stops."""
 
-MAX_DRAINED_BYTES: Final = 64 * 1024
-"""Of a body that the application left unread, to keep the connection for the next request."""
-
-_DRAIN_SECONDS: Final = 0.5
-_LINGER_SECONDS: Final = 2.0
-_SEND_BYTES: Final = 256 * 1024
-_MAX_IDLE_CONNECTIONS: Final = 400
-
-
-class _Request(HTTPRequest):
-    """Parses strictly and keeps the connection only when both sides agree where they are."""
-
-    status: Any  # bytes once the application has answered
-    method = b""
-    _line: RequestLine
-    _body: Body | None = None
-    _length: int | None = 0
-    _version = (1, 0)
-    _expects_continue = False
-
-    def parse_request(self) -> None:
-        self._start = time.monotonic()
-        super().parse_request()
-
-    def read_request_line(self) -> bool:
-        """As cheroot's, but takes the absolute form and refuses what it lets through."""
-        line = self.rfile.readline()
-        self.started_request = True
-        if line == b"\r\n":  # RFC 9112 section 2.2: one empty line before a request is ignored
-            line = self.rfile.readline()
-        if not line:
-            return False
-        try:
-            request = http_requests.parse_request_line(line)
-        except BadRequestError as error:
-            self.simple_response(error.status, str(error))
-            return False
-        self.method, self.uri, self.path = request.method, request.target, request.path
-        self.authority, self.qs = request.authority, request.query
-        self._line, self._version = request, request.version
-        self.request_protocol = b"HTTP/%d.%d" % request.version
-        self.response_protocol = self.request_protocol.decode()
-        return True
-
-    def read_request_headers(self) -> bool:
-        """As cheroot's, but refuses ambiguous lengths and leaves `100 Continue` to the body."""
-        try:
-            self.inheaders = http_requests.read_headers(self.rfile.readline)
-            http_requests.settle_host(self.inheaders, self._line)
-            self._length = http_requests.body_length(self.inheaders, self._version)
-        except BadRequestError as error:
-            self.simple_response(error.status, str(error))
-            return False
-        except MaxSizeExceeded:
-            self.simple_response("431 Request Header Fields Too Large", "too many header bytes")
-            return False
-        self.chunked_read = self._length is None
-        self.close_connection = not http_requests.keeps_alive(self.inheaders, self._version)
-        expect = self.inheaders.get(b"Expect", b"").lower()
-        self._expects_continue = expect == b"100-continue" and self._version >= (1, 1)
-        return True
-
-    def respond(self) -> None:
-        """As cheroot's, but a body that is cut off or malformed is an error."""
-        source = self.conn.rfile
-        source.begin_body()
-        if self._length is None:
-            self._body = ChunkedBody(source, self._send_continue)
-        else:
-            self._body = LengthBody(source, self._length, self._send_continue)
-        self.rfile = self._body.input()
-        try:
-            self.server.gateway(self).respond()
-        except RequestBodyError as error:
-            logger.info("%s: %s", self.conn.remote_addr, error)
-            self._refuse_body(error)
-            return
-        if self.chunked_write and not self.is_bodiless:
-            self.conn.wfile.write(b"0\r\n\r\n")
-
-    def _refuse_body(self, error: RequestBodyError) -> None:
-        self.close_connection = True
-        if not self.sent_headers:
-            self.simple_response("400 Bad Request", str(error))
-
-    def _send_continue(self) -> None:
-        """Ask for the body when the application does, so that a refusal comes before it."""
-        if self._expects_continue and not self.sent_headers:
-            self.conn.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def send_headers(self) -> None:
-        """As cheroot's, which would first read all that is left of the body into memory."""
-        if not self._is_body_settled():
-            self.close_connection = True
-            self.conn.has_unread_body = True
-        super().send_headers()
-
-    def _is_body_settled(self) -> bool:
-        """Whether the next request will begin where this one's body ends."""
-        body = self._body
-        if body is None or body.is_at_end:
-            return True
-        if self._expects_continue and body.is_untouched:
-            return False  # the client may send the body, or the next request: unknown
-        self.conn.rfile.hurry(_DRAIN_SECONDS)
-        try:
-            return body.drain(MAX_DRAINED_BYTES)
-        finally:
-            self.conn.rfile.wait(IDLE_SECONDS)
-
-    @property
-    def is_bodiless(self) -> bool:
-        return self.method == b"HEAD" or self.status[:3] in (b"204", b"304")
-
-    def write(self, chunk: bytes) -> None:
-        """As cheroot's, without its copies; no body where HTTP allows none."""
-        if self.is_bodiless:
-            return
-        if self.chunked_write:
-            chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
-        view = memoryview(chunk)
-        for start in range(0, len(view), _SEND_BYTES):  # sendall's timeout counts for each piece
-            self.conn.socket.sendall(view[start : start + _SEND_BYTES])
-
-    def simple_response(self, status: str, msg: str = "") -> None:
-        """An answer without the application, after which the connection is closed."""
-        self.close_connection = self.conn.has_unread_body = self.sent_headers = True
-        content = msg.encode() + b"\n"
-        head = (
-            f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-            f"Content-Length: {len(content)}\r\nConnection: close\r\n"
-            f"Date: {formatdate(usegmt=True)}\r\nServer: {self.server.server_name}\r\n\r\n"
-        )
-        if self._body is None:  # else the application's own log has the request
-            request = f"{self.method.decode()} ({msg})".lstrip()
-            seconds = time.monotonic() - self._start
-            log_request(self.conn.remote_addr, "", request, status[:3], seconds)
-        with suppress(OSError):  # the client may be gone
-            self.conn.wfile.write(head.encode() + (b"" if self.method == b"HEAD" else content))
-
-
-class _Gateway(Gateway_10):
-    """Calls the application and holds it to the length that it announced."""
-
-    def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
-        return {**super().get_environ(), "wsgi.multiprocess": True}
-
-    def respond(self) -> None:
-        """As cheroot's, which sends a 200 when the first piece fails, and trusts the length."""
-        pieces = self.req.server.wsgi_app(self.env, self.start_response)
-        try:
-            for piece in filter(None, pieces):
-                self.write(piece)
-            self.req.ensure_headers_sent()
-        finally:
-            if hasattr(pieces, "close"):
-                pieces.close()
-        if self.remaining_bytes_out and not self.req.is_bodiless:
-            raise ValueError(f"{self.remaining_bytes_out} bytes of the answer are missing")
-
-    def write(self, chunk: bytes) -> None:
-        if not self.started_response:
-            raise RuntimeError("bytes before start_response")
-        if self.remaining_bytes_out is not None:
-            if len(chunk) > self.remaining_bytes_out:
-                raise ValueError("more bytes than the answer's Content-Length says")
-            self.remaining_bytes_out -= len(chunk)
-        self.req.ensure_headers_sent()
-        self.req.write(chunk)
+LINGER_SECONDS: Final = 2.0
+MAX_CONNECTIONS: Final = 400
 
 
 def _make_file(sock: socket.socket, mode: str = "r", bufsize: int = -1) -> Any:
@@ -225,11 +53,12 @@ def _make_file(sock: socket.socket, mode: str = "r", bufsize: int = -1) -> Any:
 class _Connection(HTTPConnection):
     """Has a thread only from the end of a request's head to the end of the answer."""
 
-    RequestHandlerClass = _Request
+    RequestHandlerClass = Request
     rfile: Inbox
     has_unread_body = False
     _is_leaving = False
     _last_used: float | None = None
+    _unsent = memoryview(b"")
 
     def __init__(self, server: "HttpServer", sock: socket.socket, _makefile: object = None) -> None:
         super().__init__(server, sock, _make_file)
@@ -243,7 +72,7 @@ class _Connection(HTTPConnection):
         """
         if self.rfile.began is None:
             return self._last_used
-        seconds = _LINGER_SECONDS if self._is_leaving else HEAD_SECONDS
+        seconds = LINGER_SECONDS if self._is_leaving else HEAD_SECONDS
         return self.rfile.began + seconds - IDLE_SECONDS
 
     @last_used.setter
@@ -257,7 +86,31 @@ class _Connection(HTTPConnection):
     def communicate(self) -> bool:
         """As cheroot's, but what is to be closed may wait for its client first."""
         self.rfile.wait(IDLE_SECONDS)
+        if self._unsent:
+            return self._send_rest()
         return bool(super().communicate()) or (self.has_unread_body and self._leave())
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Send all; OSError when the client takes none of it for IDLE_SECONDS."""
+        view = memoryview(data)
+        for start in range(0, len(view), SEND_BYTES):  # sendall's timeout counts for each piece
+            self.socket.sendall(view[start : start + SEND_BYTES])
+
+    def begin_to_send(self, data: bytes) -> bool:
+        """Send what can be sent at once; whether that is all. communicate() sends the rest."""
+        sent = 0
+        with suppress(OSError):
+            sent = self.socket.send(data)
+        self._unsent = memoryview(data)[sent:]
+        return not self._unsent
+
+    def _send_rest(self) -> bool:
+        rest, self._unsent = self._unsent, memoryview(b"")
+        try:
+            self.send(rest)
+        except OSError:
+            return False
+        return True
 
     def _leave(self) -> bool:
         """Closing over unread bytes resets the connection, and the client may lose the answer.
@@ -302,7 +155,9 @@ class HttpServer(CherootServer):
 
     ConnectionClass = _Connection
     max_request_header_size = MAX_HEADER_BYTES
-    keep_alive_conn_limit = _MAX_IDLE_CONNECTIONS
+    keep_alive_conn_limit = MAX_CONNECTIONS
+    memo: Memo | None = None
+    """That of the application, by the bytes of requests too."""
 
     def __init__(
         self, listener: socket.socket, application: "WSGIApplication", tls: ssl.SSLContext | None
@@ -316,7 +171,7 @@ class HttpServer(CherootServer):
             timeout=IDLE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
-        self.gateway = _Gateway
+        self.gateway = Gateway
         self.software = "davfusion"
         self.ssl_adapter = _TlsAdapter(tls) if tls else None
         self._listener = listener
@@ -341,13 +196,36 @@ class HttpServer(CherootServer):
             self._make_room()
             self.put_conn(conn)
         elif not conn.rfile.has_data():
-            self.put_conn(conn)
+            self._await(conn)
         elif conn.rfile.is_spent:
             if isinstance(conn.rfile.problem, ssl.SSLError):
                 logger.info("%s: no TLS: %s", conn.remote_addr, conn.rfile.problem)
             conn.close()
+        elif self._repeat(conn) and conn.rfile.is_drained():
+            self._await(conn)
         else:
             super().process_conn(conn)
+
+    def _repeat(self, conn: _Connection) -> bool:
+        """Answer at once what has been answered before; whether there is nothing left to do."""
+        question = conn.rfile.look()
+        found = self.memo.recall(question) if self.memo and not conn.rfile.is_over else None
+        if found is None:
+            return False
+        answer: Answer | None = found[1]
+        if answer is None:
+            conn.rfile.expect_more()
+            return True
+        conn.rfile.skip()
+        if answer.logged:
+            log_request(conn.remote_addr, *answer.logged, 0.0)
+        return conn.begin_to_send(answer.head.then(answer.body))
+
+    def _await(self, conn: _Connection) -> None:
+        """As put_conn, for a connection on which all that has come is read."""
+        conn.last_used = time.time()
+        manager: Any = self._connections  # type: ignore[attr-defined]
+        manager._selector.register(conn.socket.fileno(), selectors.EVENT_READ, conn)
 
     def _make_room(self) -> None:
         """End the connection whose time is up first, so that idle ones shut out no new one."""

@@ -10,7 +10,7 @@ from davfusion.http_body import RequestBodyError
 from davfusion.http_server import HttpServer
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PATIENCE = 5.0
 
@@ -100,11 +100,11 @@ class Client:
 class Served:
     """A server in this process, and clients for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, application: "WSGIApplication | None" = None) -> None:
         self.application = Recorder()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self._server = HttpServer(self.listener, self.application, None)
+        self._server = HttpServer(self.listener, application or self.application, None)
         self._server.prepare()
         self._thread = threading.Thread(target=self._server.serve)
         self._thread.start()

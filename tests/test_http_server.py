@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from davfusion.http_server import MAX_DRAINED_BYTES
+from davfusion.http_exchange import MAX_DRAINED_BYTES
 from tests.http_serving import Client, Recorder, Served, chunked, sized
 
 
