@@ -3,9 +3,11 @@
 Only Linux is tested; this module keeps what differs on macOS and Windows in one place.
 """
 
+import functools
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -123,3 +125,18 @@ else:
     def is_reserved_name(name: str) -> bool:  # noqa: ARG001
         """Whether the system cannot store a file of this name as it is."""
         return False
+
+
+def trim_memory() -> None:
+    """Give back to the system what has been freed: glibc keeps it for the thread that had it."""
+    if (trim := _malloc_trim()) is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    import ctypes  # noqa: PLC0415 - only where much is freed
+
+    if sys.platform != "linux":
+        return None
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none

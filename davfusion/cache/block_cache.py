@@ -106,21 +106,31 @@ class BlockCache:
 
         The claim of a process that was killed counts no longer.
         """
+        return self._write(lambda views: _claim(views, key, seconds)) is not False
 
-        def add(views: Views) -> bool:
-            if views.plain.add(key + CLAIM, os.getpid(), seconds):
-                return True
-            owner = views.plain.get(key + CLAIM)
-            if not isinstance(owner, int) or is_running(owner):
-                return False
-            views.plain.delete(key + CLAIM)
-            return bool(views.plain.add(key + CLAIM, os.getpid(), seconds))
+    def claim_missing(self, keys: list[str], seconds: float) -> int:
+        """Claim the blocks, up to the first that is there or claimed; returns how many."""
 
-        return self._folder.run(add) is not False
+        def claim(views: Views) -> int:
+            with views.plain.transact():
+                for number, key in enumerate(keys):
+                    if key in views.plain or not _claim(views, key, seconds):
+                        return number
+            return len(keys)
 
-    def release(self, key: str) -> None:
-        """End a claim."""
-        self._write(lambda views: views.plain.delete(key + CLAIM))
+        claimed = self._write(claim)
+        return len(keys) if claimed is None else claimed
+
+    def release(self, keys: list[str]) -> None:
+        """End claims."""
+
+        def release(views: Views) -> None:
+            with views.plain.transact():
+                for key in keys:
+                    views.plain.delete(key + CLAIM)
+
+        if keys:
+            self._write(release)
 
     def volume(self) -> int:
         """Bytes on the disk, without the spool's."""
@@ -192,6 +202,16 @@ class BlockCache:
             if len(self._marked) > _MARKS:
                 self._marked.popitem(last=False)
         return True
+
+
+def _claim(views: Views, key: str, seconds: float) -> bool:
+    if views.plain.add(key + CLAIM, os.getpid(), seconds):
+        return True
+    owner = views.plain.get(key + CLAIM)
+    if not isinstance(owner, int) or is_running(owner):
+        return False
+    views.plain.delete(key + CLAIM)
+    return bool(views.plain.add(key + CLAIM, os.getpid(), seconds))
 
 
 def _statistics(views: Views) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Reading a file through the block cache: what is missing is fetched, and kept, by ranges.
 
-The first bytes are passed on as they come. Where a reader goes on from where it was, a window of
-segments ahead of it is fetched over several connections; it doubles as long as that lasts, and a
+The first bytes are passed on as they come. Behind them a window ahead of the reader is fetched over
+several connections: of what was asked for at once, and beyond it as much as was read in a row; a
 seek ends it.
 """
 
@@ -10,23 +10,29 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Event
 from typing import Final, Self
 
 from davfusion.cache.block_cache import BlockCache
 from davfusion.cache.blocks import SEGMENT, Block, cut, pieces_of, segment_at
+from davfusion.platform import trim_memory
 from davfusion.stores.errors import StoreAccessError, TransientStoreError
 from davfusion.stores.store import COPY_BUFFER, ReadableStream
 
 RUN: Final = 4
 """Segments fetched by one request."""
-MAX_WINDOW: Final = 4 * RUN
-"""Segments fetched ahead of a reader at most."""
-CONNECTIONS: Final = 8
+CONNECTIONS: Final = 16
+_RUN: Final = RUN * SEGMENT
+_MAX_WINDOW: Final = CONNECTIONS * _RUN
+"""Bytes fetched ahead of a reader at most."""
+_WINDOW: Final = 4 * _RUN
+"""The same at its beginning; only of what was asked for."""
 CLAIM_SECONDS: Final = 20.0
 """After this long another worker's fetch is taken for dead."""
+LOADERS: Final = 16
+"""Readers whose next block is read from the disk while the one before is sent."""
 _POLL_SECONDS: Final = 0.01
 _REMEMBERED: Final = 256
 
@@ -56,21 +62,31 @@ class BlockReader:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
-        self._fetching: dict[str, Event] = {}
+        self._loaders: ThreadPoolExecutor | None = None
+        self._fetching: dict[str, Future[bytes | None]] = {}
         self._positions: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
 
     def read(self, version: Version, start: int, end: int) -> Generator[bytes, None, None]:
-        """Bytes `start` to `end`, in order; `end` is at most the file's size."""
-        window = self._window(version, start, end)
-        goes_on = window > 0 or end == version.size
-        # What was picked out is no reason to fetch more than was asked for.
-        limit = version.size if goes_on else segment_at(end, version.size).start
-        ahead = start
-        for segment, first, last in cut(start, end, version.size):
-            stop = min(limit, window * SEGMENT + last)
-            ahead = self._fetch_ahead(version, max(ahead, segment.end), stop)
-            yield from self._part(version, segment, first, last)
-            window = min(MAX_WINDOW, max(1, 2 * window))
+        """Bytes `start` to `end`, in order; `end` is at most the file's size.
+
+        Closed before its end, it also ends the fetches that it has begun.
+        """
+        limit = self._limit(version, start, end)
+        ahead, window, following, leaving = start, _WINDOW, None, Event()
+        try:
+            for segment, first, last in cut(start, end, version.size):
+                data = following.result() if following else self._known(version, segment)
+                pieces = self._part(version, segment, first, last, data)
+                if data is None:
+                    yield next(pieces)  # what is asked for comes before what is only ahead
+                stop = min(limit, last + window)
+                ahead = self._fetch_ahead(version, max(ahead, segment.end), stop, limit, leaving)
+                following = self._look_ahead(version, last, end)
+                yield from pieces
+                window = min(_MAX_WINDOW, 2 * window)
+        except GeneratorExit:
+            leaving.set()
+            raise
 
     def keep(self, version: Version, source: ReadableStream) -> None:
         """Keep a whole file that was just stored, read from its copy on the local disk."""
@@ -80,37 +96,59 @@ class BlockReader:
     def close(self) -> None:
         """End the fetches that have not begun."""
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
+            pools = [pool for pool in (self._pool, self._loaders) if pool is not None]
+            self._pool = self._loaders = None
+        for pool in pools:
             pool.shutdown(cancel_futures=True)  # those under way need the lock to end
 
-    def _window(self, version: Version, start: int, end: int) -> int:
-        """Segments to fetch ahead; grows with each request that goes on where the last ended."""
+    def _limit(self, version: Version, start: int, end: int) -> int:
+        """Where fetching ahead ends.
+
+        What was picked out is no reason to fetch more than was asked for; who goes on from where
+        the last request ended may do so for as long again.
+        """
         who = (version.path, version.etag)
         with self._lock:
-            expected, window = self._positions.pop(who, (0, 0))
-            goes_on = start == expected if start else end > SEGMENT
-            window = min(MAX_WINDOW, max(1, 2 * window)) if goes_on else 0
-            self._positions[who] = (end, window)
+            expected, behind = self._positions.pop(who, (0, 0))
+            behind = min(_MAX_WINDOW, behind + end - start) if start == expected else 0
+            self._positions[who] = (end, behind)
             if len(self._positions) > _REMEMBERED:
                 self._positions.popitem(last=False)
-        return window
+        limit = end + behind
+        if limit >= version.size:
+            return version.size
+        return max(limit - limit % _RUN, segment_at(end, version.size).start)
 
-    def _fetch_ahead(self, version: Version, offset: int, stop: int) -> int:
-        """Start to fetch the missing segments from `offset` on; returns where they end."""
-        run: list[Block] = []
-        if offset < stop and self._cache.make_room(SEGMENT) < SEGMENT:
-            return offset  # nothing could be kept until it is read
-        while offset < stop:
-            segment = segment_at(offset, version.size)
-            if self._reserve(version.key(segment)):
-                run.append(segment)
-            if run and (run[-1] != segment or len(run) == RUN):
-                self._start(version, run)
-                run = []
-            offset = segment.end
-        if run:
-            self._start(version, run)
+    def _look_ahead(self, version: Version, offset: int, end: int) -> Future[bytes | None] | None:
+        """Have the next segment looked up while this one is being sent; None after the last."""
+        if offset == end:
+            return None
+        with self._lock:
+            if self._loaders is None:
+                self._loaders = ThreadPoolExecutor(LOADERS, "read-blocks")
+            following = segment_at(offset, version.size)
+            return self._loaders.submit(self._known, version, following)
+
+    def _fetch_ahead(
+        self, version: Version, offset: int, stop: int, limit: int, leaving: Event
+    ) -> int:
+        """Start to fetch the missing segments from `offset` on; returns where they end.
+
+        Only by whole runs, until `limit` ends the last one.
+        """
+        while (end := min(limit, _run_end(offset))) <= stop and offset < end:
+            if self._cache.make_room(end - offset) < end - offset:
+                return offset  # nothing could be kept until it is read
+            run: list[Block] = []
+            for segment, _, _ in cut(offset, end, version.size):
+                if self._reserve(version.key(segment)):
+                    run.append(segment)
+                elif run:
+                    self._start(version, run, leaving)
+                    run = []
+            if run:
+                self._start(version, run, leaving)
+            offset = end
         return offset
 
     def _reserve(self, key: str) -> bool:
@@ -118,36 +156,43 @@ class BlockReader:
         with self._lock:
             if key in self._fetching:
                 return False
-            self._fetching[key] = Event()
+            self._fetching[key] = Future()
         if not self._cache.has(key):
             return True
-        self._arrived(key)
+        self._settle(key)
         return False
 
-    def _arrived(self, key: str) -> None:
-        """The block is there, or nobody is fetching it any more."""
+    def _settle(self, key: str) -> None:
+        """Nobody is fetching the block any more."""
         with self._lock:
-            arrival = self._fetching.pop(key, None)
-        if arrival is not None:
-            arrival.set()
+            arrival = self._fetching.pop(key)
+            is_last = not self._fetching
+        if not arrival.done():
+            arrival.set_result(None)
+        if is_last:
+            trim_memory()
 
-    def _part(self, version: Version, segment: Block, first: int, last: int) -> Iterator[bytes]:
-        data = self._known(version, segment)
+    def _part(
+        self, version: Version, segment: Block, first: int, last: int, data: bytes | None
+    ) -> Iterator[bytes]:
+        """Bytes `first` to `last`, of a segment that is `data` if it is known."""
         whole = (first, last) == (segment.start, segment.end)
-        if data is None and whole:
-            yield from self._stream(version, segment)
-        elif data is None:
-            yield from self._pieces(version, first, last)
-        else:
+        if data is not None:
             yield data if whole else _overlap(data, segment, first, last)
+        elif whole:
+            yield from self._stream(version, segment)
+        else:
+            yield from self._pieces(version, first, last)
 
     def _known(self, version: Version, segment: Block) -> bytes | None:
         """A segment that is in the cache, or on its way there in this process."""
         key = version.key(segment)
         with self._lock:
             arrival = self._fetching.get(key)
-        if arrival is not None:
-            arrival.wait(CLAIM_SECONDS)
+        if arrival is not None and wait([arrival], CLAIM_SECONDS).done:
+            data = arrival.result()
+            if data is not None:
+                return data
         return self._cache.get(key)
 
     def _stream(self, version: Version, segment: Block) -> Iterator[bytes]:
@@ -167,7 +212,7 @@ class BlockReader:
                         self._cache.put(key, bytes(gathered))
                     yield data
         finally:
-            self._cache.release(key)
+            self._cache.release([key])
 
     def _await_other(self, key: str) -> bytes | None:
         """What another reader's fetch of the block brings; None once the caller has claimed it."""
@@ -175,7 +220,7 @@ class BlockReader:
             if self._cache.claim(key, CLAIM_SECONDS):
                 # It may have come in between.
                 if (data := self._cache.get(key)) is not None:
-                    self._cache.release(key)
+                    self._cache.release([key])
                 return data
             self._sleep(_POLL_SECONDS)
             if (data := self._cache.get(key)) is not None:
@@ -207,42 +252,37 @@ class BlockReader:
                 self._cache.put(version.key(piece), data)
                 yield _overlap(data, piece, first, last)
 
-    def _start(self, version: Version, run: list[Block]) -> None:
+    def _start(self, version: Version, run: list[Block], leaving: Event) -> None:
         """Fetch neighbouring segments by one request, each of them ready when it has come."""
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(CONNECTIONS, "read-ahead")
-            self._pool.submit(self._fetch, version, run)
+            self._pool.submit(self._fetch, version, run, leaving)
 
-    def _fetch(self, version: Version, run: list[Block]) -> None:
+    def _fetch(self, version: Version, run: list[Block], leaving: Event) -> None:
         keys = [version.key(segment) for segment in run]
-        claimed: list[str] = []
+        claimed = 0 if leaving.is_set() else self._cache.claim_missing(keys, CLAIM_SECONDS)
+        missing = run[:claimed]
         try:
-            missing = run[: self._claim_missing(keys, claimed)]
             if missing:
                 length = missing[-1].end - run[0].start
                 with version.open_range(run[0].start, length) as stream:
                     for key, segment in zip(keys, missing, strict=False):
-                        self._cache.put(key, _exactly(stream, segment.length))
-                        self._arrived(key)
+                        if leaving.is_set():
+                            break
+                        self._receive(key, _exactly(stream, segment.length))
         except StoreAccessError as error:
             # Who needs the bytes asks for them, and gets the error that there is then.
             logger.debug("reading ahead in %s: %s", version.path, error)
         finally:
-            for key in claimed:
-                self._cache.release(key)
+            self._cache.release(keys[:claimed])
             for key in keys:
-                self._arrived(key)
+                self._settle(key)
 
-    def _claim_missing(self, keys: list[str], claimed: list[str]) -> int:
-        """How many of the blocks, from the first on, no other worker has or is fetching."""
-        for number, key in enumerate(keys):
-            if not self._cache.claim(key, CLAIM_SECONDS):
-                return number
-            claimed.append(key)
-            if self._cache.has(key):
-                return number
-        return len(keys)
+    def _receive(self, key: str, data: bytes) -> None:
+        """Who waits for a block has it before the disk."""
+        self._fetching[key].set_result(data)
+        self._cache.put(key, data)
 
 
 class PieceStream:
@@ -250,16 +290,17 @@ class PieceStream:
 
     def __init__(self, pieces: Generator[bytes, None, None]) -> None:
         self._pieces = pieces
-        self._left = memoryview(next(pieces, b""))
+        self._piece = next(pieces, b"")
+        self._at = 0
 
     def read(self, size: int = -1, /) -> bytes:
         """At most `size` bytes, fewer where a piece ends; all of them for -1; b"" at the end."""
         if size < 0:
             return b"".join(iter(lambda: self.read(COPY_BUFFER), b""))
-        if not self._left:
-            self._left = memoryview(next(self._pieces, b""))
-        data, self._left = self._left[:size], self._left[size:]
-        return data.tobytes()
+        if self._at >= len(self._piece):
+            self._piece, self._at = next(self._pieces, b""), 0
+        start, self._at = self._at, self._at + size
+        return self._piece[start : self._at]  # no copy where that is all of it
 
     def close(self) -> None:
         """Stop fetching."""
@@ -270,6 +311,10 @@ class PieceStream:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+def _run_end(offset: int) -> int:
+    return offset - offset % _RUN + _RUN
 
 
 def _pieces_of(stream: ReadableStream, length: int) -> Iterator[bytes]:
@@ -283,7 +328,9 @@ def _pieces_of(stream: ReadableStream, length: int) -> Iterator[bytes]:
 
 
 def _exactly(stream: ReadableStream, length: int) -> bytes:
-    return b"".join(_pieces_of(stream, length))
+    data = stream.read(length)
+    rest = length - len(data)
+    return b"".join([data, *_pieces_of(stream, rest)]) if rest else data
 
 
 def _overlap(data: bytes, block: Block, first: int, last: int) -> bytes:

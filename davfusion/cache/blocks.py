@@ -11,7 +11,7 @@ from typing import Final
 
 PIECE: Final = 32 * 1024
 """A read of 64 KiB or more touches pieces of less than twice its size."""
-SEGMENT: Final = 32 * PIECE
+SEGMENT: Final = 64 * PIECE
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,14 @@ from davfusion.provider.request import DavRequest, Response
 from davfusion.provider.tree import DavTree
 from davfusion.stores import paths
 from davfusion.stores.errors import ConflictError, NoSuchFilesytemObjectError, TransientStoreError
-from davfusion.stores.store import COPY_BUFFER, Metadata, ReadableStream
+from davfusion.stores.store import Metadata, ReadableStream
 
 AT_ONCE = 64 * 1024
 """Bytes up to which a body is read before the answer begins."""
 MAX_RANGES = 32
 """More than that is no reader's need; such a request gets the whole file (section 14.2)."""
+_PIECE = 2 * 1024 * 1024
+"""Bytes that are sent at a time: a block goes out as it is, without a copy."""
 _RANGE = re.compile(r"(\d*)-(\d*)")
 
 
@@ -142,7 +144,7 @@ class FileBody:
         self._left = length
 
     def __iter__(self) -> Iterator[bytes]:
-        while self._left and (piece := self._stream.read(min(COPY_BUFFER, self._left))):
+        while self._left and (piece := self._stream.read(min(_PIECE, self._left))):
             self._left -= len(piece)
             yield piece
         if self._left:

@@ -238,7 +238,7 @@ def test_the_claim_of_a_killed_process_counts_no_longer(cache: BlockCache, block
     assert cache.claim("k", 3600)
     other = BlockCache(blocks, LIMIT)
     assert not other.claim("k", 3600)
-    cache.release("k")
+    cache.release(["k"])
     assert other.claim("k", 3600)
     other.close()
 

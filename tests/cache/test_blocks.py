@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import diskcache
@@ -127,6 +128,31 @@ def test_a_long_range_is_fetched_ahead_but_not_beyond_its_end(reader: BlockReade
     assert read(reader, service, start, end) == service.content[start:end]
     assert max(length for _, length in service.asked) == RUN * SEGMENT
     assert service.fetched < end - start + 2 * PIECE
+
+
+def test_a_file_is_fetched_by_few_requests(reader: BlockReader) -> None:
+    service = Service(6 * RUN * SEGMENT + 5)
+    assert read(reader, service, 0, service.version.size) == service.content
+    assert service.fetched == service.version.size
+    assert len(service.asked) == 1 + 7  # its beginning, and the runs after it
+
+
+def test_who_leaves_early_has_nothing_more_fetched(cache: BlockCache, reader: BlockReader) -> None:
+    service = Service(20 * SEGMENT)
+    may_go_on = threading.Event()
+
+    def open_range(offset: int, length: int) -> io.BytesIO:
+        assert offset == 0 or may_go_on.wait(60)
+        return service.open_range(offset, length)
+
+    version = replace(service.version, open_range=open_range)
+    pieces = reader.read(version, 0, version.size)
+    assert service.content.startswith(next(pieces) + next(pieces))
+    pieces.close()
+    may_go_on.set()
+    reader.close()
+    segments = [segment for segment, _, _ in cut(0, version.size, version.size)]
+    assert not any(cache.has(version.key(segment)) for segment in segments)
 
 
 def test_nothing_is_fetched_ahead_where_it_could_not_be_kept(tmp_path: Path) -> None:
