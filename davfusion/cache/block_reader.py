@@ -27,8 +27,10 @@ CONNECTIONS: Final = 16
 _RUN: Final = RUN * SEGMENT
 _MAX_WINDOW: Final = CONNECTIONS * _RUN
 """Bytes fetched ahead of a reader at most."""
-_WINDOW: Final = 4 * _RUN
-"""The same at its beginning; only of what was asked for."""
+_MIN_WINDOW: Final = 2 * _RUN
+_RATE: Final = 5e9
+"""Bytes a second. What would come at this rate until a request is answered is enough ahead: near
+the store, more connections only cost time and memory."""
 CLAIM_SECONDS: Final = 20.0
 """After this long another worker's fetch is taken for dead."""
 LOADERS: Final = 16
@@ -57,13 +59,20 @@ class Version:
 class BlockReader:
     """Serves ranges of files from `cache`, or from the store into it."""
 
-    def __init__(self, cache: BlockCache, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        cache: BlockCache,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cache = cache
+        self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._loaders: ThreadPoolExecutor | None = None
         self._fetching: dict[str, Future[bytes | None]] = {}
+        self._latency = float("inf")
         self._positions: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
 
     def read(self, version: Version, start: int, end: int) -> Generator[bytes, None, None]:
@@ -72,7 +81,7 @@ class BlockReader:
         Closed before its end, it also ends the fetches that it has begun.
         """
         limit = self._limit(version, start, end)
-        ahead, window, following, leaving = start, _WINDOW, None, Event()
+        ahead, window, following, leaving = start, 2 * _MIN_WINDOW, None, Event()
         try:
             for segment, first, last in cut(start, end, version.size):
                 data = following.result() if following else self._known(version, segment)
@@ -83,10 +92,13 @@ class BlockReader:
                 ahead = self._fetch_ahead(version, max(ahead, segment.end), stop, limit, leaving)
                 following = self._look_ahead(version, last, end)
                 yield from pieces
-                window = min(_MAX_WINDOW, 2 * window)
+                window = min(self._enough(), 2 * window)
         except GeneratorExit:
             leaving.set()
             raise
+        finally:
+            if ahead > start:
+                trim_memory()
 
     def keep(self, version: Version, source: ReadableStream) -> None:
         """Keep a whole file that was just stored, read from its copy on the local disk."""
@@ -118,6 +130,17 @@ class BlockReader:
         if limit >= version.size:
             return version.size
         return max(limit - limit % _RUN, segment_at(end, version.size).start)
+
+    def _enough(self) -> int:
+        """Bytes to fetch ahead at most."""
+        return int(min(_MAX_WINDOW, max(_MIN_WINDOW, _RATE * self._latency)))
+
+    def _open(self, version: Version, start: int, length: int) -> ReadableStream:
+        began = self._clock()
+        stream = version.open_range(start, length)
+        # The best counts, as it says most of the distance; slowly forgotten, since that may change.
+        self._latency = min(self._clock() - began, 1.05 * self._latency)
+        return stream
 
     def _look_ahead(self, version: Version, offset: int, end: int) -> Future[bytes | None] | None:
         """Have the next segment looked up while this one is being sent; None after the last."""
@@ -165,12 +188,9 @@ class BlockReader:
     def _settle(self, key: str) -> None:
         """Nobody is fetching the block any more."""
         with self._lock:
-            arrival = self._fetching.pop(key)
-            is_last = not self._fetching
-        if not arrival.done():
+            arrival = self._fetching.pop(key, None)
+        if arrival is not None and not arrival.done():
             arrival.set_result(None)
-        if is_last:
-            trim_memory()
 
     def _part(
         self, version: Version, segment: Block, first: int, last: int, data: bytes | None
@@ -204,7 +224,7 @@ class BlockReader:
             return
         gathered = bytearray()
         try:
-            with version.open_range(segment.start, segment.length) as stream:
+            with self._open(version, segment.start, segment.length) as stream:
                 for data in _pieces_of(stream, segment.length):
                     gathered += data
                     if len(gathered) == segment.length:
@@ -246,7 +266,7 @@ class BlockReader:
         if not pieces:
             return
         length = pieces[-1].end - pieces[0].start
-        with version.open_range(pieces[0].start, length) as stream:
+        with self._open(version, pieces[0].start, length) as stream:
             for piece in pieces:
                 data = _exactly(stream, piece.length)
                 self._cache.put(version.key(piece), data)
@@ -266,7 +286,7 @@ class BlockReader:
         try:
             if missing:
                 length = missing[-1].end - run[0].start
-                with version.open_range(run[0].start, length) as stream:
+                with self._open(version, run[0].start, length) as stream:
                     for key, segment in zip(keys, missing, strict=False):
                         if leaving.is_set():
                             break
@@ -278,11 +298,13 @@ class BlockReader:
             self._cache.release(keys[:claimed])
             for key in keys:
                 self._settle(key)
+            trim_memory()
 
     def _receive(self, key: str, data: bytes) -> None:
         """Who waits for a block has it before the disk."""
         self._fetching[key].set_result(data)
         self._cache.put(key, data)
+        self._settle(key)
 
 
 class PieceStream:
