@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from davfusion import platform
 from davfusion.stamp import Stamp
 
 BUSY_SECONDS = 30.0
@@ -36,7 +37,7 @@ class Database:
         self._owner = 0
         self._connection: sqlite3.Connection | None = None
         self._inherited: list[sqlite3.Connection] = []
-        self._log = _Log(path) if path is not None and durable else None
+        self._log = SharedFlush(path.with_name(path.name + "-wal")) if path and durable else None
         self.stamp = Stamp(path.parent) if path is not None else None
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -62,7 +63,7 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            flush = self._log.committed() if write and self._log else None
+            flush = self._log.written() if write and self._log else None
             if self.stamp and connection.total_changes != changes:
                 self.stamp.renew()
         if flush is not None:
@@ -105,31 +106,31 @@ class Database:
         return connection
 
 
-class _Log:
-    """The write-ahead log of a database, as far as it is to be on the disk."""
+class SharedFlush:
+    """Brings a file to the disk; those who have written to it meanwhile share the flush."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path.with_name(path.name + "-wal")
+        self._path = path
         self._lock = threading.Lock()
-        self._commits = 0
+        self._writes = 0
         self._flushed = 0
 
-    def committed(self) -> Callable[[], None]:
-        """To be called while nobody else commits; what it returns ends when that is on the disk."""
-        self._commits += 1
-        return partial(self._flush, self._commits)
+    def written(self) -> Callable[[], None]:
+        """To be called by one thread at a time; what it returns ends when that is on the disk."""
+        self._writes += 1
+        return partial(self._flush, self._writes)
 
-    def _flush(self, commit: int) -> None:
+    def _flush(self, write: int) -> None:
         with self._lock:
-            if commit <= self._flushed:
+            if write <= self._flushed:
                 return
-            commits = self._commits
+            writes = self._writes
             descriptor = os.open(self._path, os.O_RDWR)
             try:
-                os.fsync(descriptor)
+                platform.flush(descriptor)
             finally:
                 os.close(descriptor)
-            self._flushed = commits
+            self._flushed = writes
 
 
 def _make_private(path: Path) -> None:

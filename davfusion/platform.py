@@ -24,6 +24,23 @@ _RESERVED_NAMES = frozenset(
 
 if sys.platform == "win32":
     import msvcrt
+    import threading
+
+    _writing = threading.Lock()
+
+    def write_at(descriptor: int, data: bytes, offset: int) -> None:
+        """Write all of `data` at `offset` of an open file."""
+        with _writing:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            while data:
+                data = data[os.write(descriptor, data) :]
+
+    def allocate(descriptor: int, size: int) -> None:
+        """Have the disk give an open file its first `size` bytes; NTFS does with the length."""
+
+    def flush(descriptor: int) -> None:
+        """Return when the content of an open file is on the disk."""
+        os.fsync(descriptor)
 
     def fsync_directory(path: Path) -> None:
         """Return when the names in the folder `path` are on the disk: NTFS journals them."""
@@ -75,6 +92,21 @@ if sys.platform == "win32":
 
 else:
     import fcntl
+
+    def write_at(descriptor: int, data: bytes, offset: int) -> None:
+        """Write all of `data` at `offset` of an open file."""
+        while data:
+            count = os.pwrite(descriptor, data, offset)
+            data, offset = data[count:], offset + count
+
+    def allocate(descriptor: int, size: int) -> None:
+        """Have the disk give an open file its first `size` bytes, where the system can say so."""
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+
+    def flush(descriptor: int) -> None:
+        """Return when the content of an open file is on the disk; its times need not be."""
+        getattr(os, "fdatasync", os.fsync)(descriptor)
 
     def fsync_directory(path: Path) -> None:
         """Return when the names in the folder `path` are on the disk."""

@@ -1,5 +1,6 @@
 """A power cut at the n-th thing that is done to the disk or asked of the service."""
 
+import os
 import shutil
 import sys
 import threading
@@ -71,11 +72,16 @@ _hooked: list[bool] = []
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if not _cuts or event not in ("open", "os.rename", "os.remove", "os.link"):
         return
-    if event == "open" and not set(str(args[1] or "")) & set("wxa"):
+    if event == "open" and not _may_write(*args):
         return
     for cut in _cuts:
         if cut.concerns(str(args[0])):
             cut.tick()
+
+
+def _may_write(_path: object, mode: str | None, flags: int) -> bool:
+    """Of open(), whose mode tells, or of os.open()."""
+    return bool(flags & (os.O_WRONLY | os.O_RDWR) if mode is None else set(mode) & set("wxa"))
 
 
 class Service(FlakyStore):

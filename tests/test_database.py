@@ -1,7 +1,6 @@
 """Database: one SQLite file for threads and processes."""
 
 import multiprocessing
-import os
 import sqlite3
 import sys
 import threading
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from davfusion import platform
 from davfusion.database import Database
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY)"
@@ -72,13 +72,13 @@ def test_a_durable_commit_is_flushed_before_the_transaction_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[str] = []
-    fsync = os.fsync
+    flush = platform.flush
 
     def noted(descriptor: int) -> None:
         flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        fsync(descriptor)
+        flush(descriptor)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(platform, "flush", noted)
     for durable, expected in ((True, ["db-wal"]), (False, [])):
         database = Database(tmp_path / "db", SCHEMA, durable=durable)
         with database.transaction(write=False) as db:
@@ -98,13 +98,13 @@ def test_commits_of_one_moment_share_a_flush(
     database = Database(tmp_path / "db", SCHEMA, durable=True)
     insert(database, 0)
     flushes, all_committed = [], threading.Barrier(8)
-    fsync = os.fsync
+    flush = platform.flush
 
     def slow(descriptor: int) -> None:
         flushes.append(descriptor)
         if len(flushes) == 1:
             all_committed.wait(10)
-        fsync(descriptor)
+        flush(descriptor)
 
     def commit(number: int) -> None:
         with database.transaction() as db:
@@ -112,7 +112,7 @@ def test_commits_of_one_moment_share_a_flush(
         done.append(number)
 
     done: list[int] = []
-    monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr(platform, "flush", slow)
     threads = [threading.Thread(target=commit, args=(number,)) for number in range(1, 9)]
     for thread in threads:
         thread.start()

@@ -21,7 +21,8 @@ from tests.provider.client import DavClient
 
 AGE = 60.0
 DELAY = 1.0
-MEGABYTES = 100
+MEGABYTES = 8
+"""Contents up to 16 KiB lie in packs."""
 
 
 class Server:

@@ -15,6 +15,7 @@ from davfusion.cache import lost
 from davfusion.cache.block_cache import BlockCache
 from davfusion.cache.folder import CacheFolder, CacheInUseError
 from davfusion.cache.holds import Holds, has_ended
+from davfusion.cache.packs import named_records
 from davfusion.cache.pending import COLUMNS, Row
 from davfusion.cache.reading import damage, reading
 from davfusion.cache.spool import content_problem
@@ -111,7 +112,10 @@ class _Check:
         """The files of the spool that some change should name."""
         spool = self._folder.spool
         with suppress(FileNotFoundError):  # there is no spool yet
-            return [Path(path) for space in ("new", "cur") for path in spool.list(space)]
+            return [
+                *(Path(path) for space in ("new", "cur") for path in spool.list(space)),
+                *(found.path.with_name(found.name) for found in named_records(spool)),
+            ]
         return []
 
     def _rows(self) -> list[Row]:

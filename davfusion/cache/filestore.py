@@ -47,6 +47,11 @@ class FileStore:
     def __init__(self, store_dir: str | os.PathLike[str]) -> None:
         self._folder = Path(store_dir)
 
+    @property
+    def folder(self) -> Path:
+        """Where the spaces are."""
+        return self._folder
+
     def prepare(self) -> None:
         """Make the folder and its spaces, for this user alone, where they are missing.
 

@@ -13,6 +13,7 @@ from davfusion.cache import journal_rows
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal_change import Change
 from davfusion.cache.journal_rows import Alias
+from davfusion.cache.packs import names_in
 from davfusion.cache.pending import SCHEMA, Row, View
 from davfusion.cache.reserve import is_low
 from davfusion.cache.spool import disk_space, remove_content, set_apart
@@ -88,6 +89,11 @@ class Journal:
         """Whether a row names that file of the spool."""
         return bool(self._reading.rows("SELECT 1 FROM pending WHERE spool = ?", (content,)))
 
+    def needs_pack(self, pack: str) -> bool:
+        """Whether a row names a content in that pack of the spool."""
+        sql = "SELECT 1 FROM pending WHERE spool >= ? AND spool < ? LIMIT 1"
+        return bool(self._reading.rows(sql, names_in(pack)))
+
     def has_below(self, directory: str) -> bool:
         """Whether there is any row below."""
         with self._reading.transaction(write=False) as db:
@@ -112,8 +118,12 @@ class Journal:
         return int(self._reading.rows("SELECT count(*) FROM pending")[0][0])
 
     def volume(self) -> int:
-        """Bytes that the disk gives for all that has not reached the store, and not many more."""
-        size, count = self._reading.rows("SELECT bytes, paths FROM total")[0]
+        """Bytes that the disk gives for all that has not reached the store, and not many more.
+
+        Without the contents that lie in packs.
+        """
+        sql = "SELECT total.bytes - packed.bytes, paths FROM total, packed"
+        size, count = self._reading.rows(sql)[0]
         return int(size + count * ROW_COST)
 
     def progress(self) -> tuple[int, int]:

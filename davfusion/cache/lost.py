@@ -13,9 +13,10 @@ from davfusion.cache import conflicts, journal_rows
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
 from davfusion.cache.journal_change import Change, OvertakenError
+from davfusion.cache.notes import Note, read_note
 from davfusion.cache.pending import FILE, WAITING, Row
 from davfusion.cache.recovery import LOST
-from davfusion.cache.spool import Note, content_problem, read_note
+from davfusion.cache.spool import content_problem
 from davfusion.platform import fsync_directory
 from davfusion.stores import paths
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from davfusion.cache import schedule
+from davfusion.cache import packs, schedule
 from davfusion.cache.block_caching_store import BlockCachingStore
 from davfusion.cache.folder import CacheFolder
 from davfusion.cache.holds import Holds
@@ -96,6 +96,7 @@ class Mover:
         rows = self._outbox.take(room)
         for together in _jobs(rows):
             self._sender.send([Sending(row, self._outbox) for row in together])
+        packs.sweep(self._folder.spool, self._journal.needs_pack)
         return len(rows)
 
     def _loop(
@@ -169,6 +170,7 @@ class Mover:
         """Break off what is not wanted any more, and have the store forget what was broken off."""
         self._reserve.keep()
         self._folder.doubt(self._holds.remove_void())
+        packs.sweep(self._folder.spool, self._journal.needs_pack)
         for sending in itertools.chain.from_iterable(self._under_way.values()):
             if schedule.lane(sending.row) != DELETIONS and self._outbox.is_in_the_way(sending.row):
                 sending.stop()

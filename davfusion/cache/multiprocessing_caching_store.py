@@ -14,8 +14,11 @@ from davfusion.cache.folder import CacheFolder, cache_id_for
 from davfusion.cache.holds import Holds
 from davfusion.cache.journal_change import Change
 from davfusion.cache.mover import Mover, MoverThread
+from davfusion.cache.notes import Note
 from davfusion.cache.outbox import Outbox
 from davfusion.cache.overlay import Overlay, kind_of, version_of
+from davfusion.cache.packs import SIZE as PACK
+from davfusion.cache.packs import Packer, is_packed
 from davfusion.cache.pending import DIRECTORY, FILE, NOTHING, Held, Row, View
 from davfusion.cache.relocation import Relocation
 from davfusion.cache.room import Meter, Room
@@ -40,6 +43,8 @@ from davfusion.stores.walking import depth_first
 from davfusion.stores.wrapper import StoreWrapper
 
 _MEGABYTE = 1 << 20
+_PACKS = 32
+"""So many packs of a process fit into the cache at least."""
 _POLL_SECONDS = 0.05
 
 
@@ -87,6 +92,7 @@ class MultiprocessingCachingStore(StoreWrapper):
         self._holds = Holds(self._journal, self._folder.path / "owners", wait)
         limit = cache_size_in_mb * _MEGABYTE
         self._room = Room(limit, self._journal, self._files, wait=wait)
+        self._packer = Packer(self._files, self._room.reserve_now, min(PACK, limit // _PACKS))
         clean = over_blocks(
             store, cache_expiration_time, cache_size_in_mb, self._folder, self._room.spooled
         )
@@ -186,20 +192,42 @@ class MultiprocessingCachingStore(StoreWrapper):
         except spool.TooLargeError as error:
             with error.begun(fileobject) as source:
                 return self._store_through(source, new, interrupt_event, if_etag)
+        is_needed = True
         try:
             placed = self._overlay.change(path, partial(_write, new, if_etag))
+        except BaseException:
+            is_needed = self._journal.needs(new.spool or "")
+            raise
         finally:
-            name = new.spool or ""
-            spool.settle(self._files, name, is_needed=self._journal.needs(name))
+            self._settle(new.spool or "", is_needed=is_needed)
         return placed.metadata
 
     def _received(
         self, source: SourceStream, new: Row, interrupt_event: InterruptEvent | None
     ) -> Row:
         """The row with the content that is on the disk now."""
-        make_room = spool.limited(self.get_max_filesize(), Meter(self._room, spool.size_of(source)))
-        name, note = spool.receive(self._files, source, new, make_room, interrupt_event)
-        return new._replace(spool=name, bytes=note.bytes, etag=note.md5)
+        limit, size = self.get_max_filesize(), spool.size_of(source)
+        is_any_size_allowed = limit is None or limit >= self._packer.largest
+        if is_any_size_allowed and self._packer.has_room(size or 0):
+            packed = spool.receive_small(self._packer, source, new, interrupt_event)
+            if not isinstance(packed, spool.Parts):
+                return _with_content(new, *packed)
+            source = packed
+        make_room = spool.limited(limit, Meter(self._room, size))
+        try:
+            received = spool.receive(self._files, source, new, make_room, interrupt_event)
+        except spool.TooLargeError as error:
+            if error.rest is None and isinstance(source, spool.Parts):
+                error.rest = source
+            raise
+        return _with_content(new, *received)
+
+    def _settle(self, name: str, *, is_needed: bool) -> None:
+        """After a transaction that was to name the content."""
+        if is_packed(name):
+            self._packer.settle(name, is_needed=is_needed)
+        else:
+            spool.settle(self._files, name, is_needed=is_needed)
 
     def _store_through(
         self,
@@ -292,9 +320,14 @@ class MultiprocessingCachingStore(StoreWrapper):
         if self._mover is not None:
             self._mover.stop()
         self._holds.close()
+        self._packer.close()
         self._journal.close()
         self._clean.close()
         self._folder.release()
+
+
+def _with_content(new: Row, name: str, note: Note) -> Row:
+    return new._replace(spool=name, bytes=note.bytes, etag=note.md5)
 
 
 def _write(new: Row, if_etag: str | None, change: Change, view: View, held: Held) -> Row:

@@ -70,6 +70,12 @@ CREATE TRIGGER IF NOT EXISTS pending_grows AFTER INSERT ON pending
     BEGIN UPDATE total SET bytes = bytes + new.bytes, paths = paths + 1; END;
 CREATE TRIGGER IF NOT EXISTS pending_shrinks AFTER DELETE ON pending
     BEGIN UPDATE total SET bytes = bytes - old.bytes, paths = paths - 1; END;
+CREATE TABLE IF NOT EXISTS packed (only_row INTEGER PRIMARY KEY, bytes INTEGER NOT NULL);
+INSERT OR IGNORE INTO packed VALUES (1, 0);
+CREATE TRIGGER IF NOT EXISTS packed_grows AFTER INSERT ON pending WHEN instr(new.spool, '@')
+    BEGIN UPDATE packed SET bytes = bytes + new.bytes; END;
+CREATE TRIGGER IF NOT EXISTS packed_shrinks AFTER DELETE ON pending WHEN instr(old.spool, '@')
+    BEGIN UPDATE packed SET bytes = bytes - old.bytes; END;
 {_LANE_INDEXES}"""  # noqa: S608 - constants
 
 
@@ -86,7 +92,7 @@ class Row(NamedTuple):
     clears: str = NOTHING
     """What the store must lose there before: NOTHING, FILE, DIRECTORY (and all below) or EITHER."""
     spool: str | None = None
-    """Name of the file of the spool that holds the content."""
+    """Name of the content in the spool."""
     bytes: int = 0
     modified: float = 0.0
     etag: str | None = None

@@ -3,14 +3,16 @@
 import logging
 import sqlite3
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from davfusion.cache import packs
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
-from davfusion.cache.pending import FAILED, WAITING
-from davfusion.cache.spool import read_note
+from davfusion.cache.notes import read_note
+from davfusion.cache.pending import FAILED, WAITING, Row
 from davfusion.platform import fsync_directory
 
 logger = logging.getLogger(__name__)
@@ -80,11 +82,42 @@ def reconcile(journal: Journal, spool: FileStore, folder: Path, *, is_whole: boo
                 found.unlink()
             else:
                 _keep(found, folder / LOST)
+    for record in packs.records(spool):
+        if record.name not in rows and _is_lost(record, is_whole=is_whole):
+            _keep_record(record, spool, folder / LOST)
+    packs.sweep(spool, journal.needs_pack)
+    _mark_missing(journal, spool, rows)
+
+
+def _mark_missing(journal: Journal, spool: FileStore, rows: Mapping[str, Row]) -> None:
     for name, row in rows.items():
-        path = spool.path(name, "new")
-        if not path.exists() or path.stat().st_size < row.bytes:
+        if not _holds(spool, name, row.bytes):
             logger.error("the content of %s is missing in the spool", row.path)
             _mark_lost(journal, row.path)
+
+
+def _holds(spool: FileStore, name: str, size: int) -> bool:
+    if packs.is_packed(name):
+        return packs.holds(spool, name, size)
+    path = spool.path(name, "new")
+    return path.exists() and path.stat().st_size >= size
+
+
+def _is_lost(record: packs.Record, *, is_whole: bool) -> bool:
+    """Whether the journal should name a record that it does not name; as of files in `tmp`."""
+    if record.is_removed:
+        return False
+    if not is_whole:
+        return read_note(record.path, record.start, record.end) is not None
+    return record.is_named and not record.is_apart
+
+
+def _keep_record(record: packs.Record, spool: FileStore, lost: Path) -> None:
+    aside = spool.path(record.name, "tmp")
+    aside.unlink(missing_ok=True)
+    packs.copy(spool, record.name, aside)
+    _keep(aside, lost)
+    packs.remove(spool, record.name)
 
 
 def _return(spool: FileStore, found: Path, space: str) -> None:

@@ -9,14 +9,16 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from davfusion.cache.block_cache import BlockCache
 from davfusion.cache.disposable import exclusive
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
+from davfusion.cache.packs import all_packs
 from davfusion.cache.spool import TooLargeError
 from davfusion.stores.store import StoreSpaceLimitError, TransientStoreError
 
@@ -54,7 +56,24 @@ class Room:
 
     def spooled(self) -> int:
         """Bytes of the spool: what is pending and what is being received."""
-        return self._journal.volume() + self._receiving().size
+        return self._receiving().size + self._kept()
+
+    def _kept(self) -> int:
+        # A pack on its way here from `tmp` may be counted twice, but not missed.
+        return self._journal.volume() + sum(_existing_sizes(all_packs(self._spool)))
+
+    def _standing(self) -> int:
+        """Bytes of packs that stay though all in them has been sent: processes have them open."""
+        packs = all_packs(self._spool)
+        return sum(_existing_sizes(p for p in packs if not self._journal.needs_pack(p.name)))
+
+    def reserve_now(self, file: BinaryIO, size: int) -> bool:
+        """As reserve, but False where the caller would have to wait."""
+        if not self._grow(file, size):
+            return False
+        if self.blocks is not None:
+            self.blocks.make_room(0)
+        return True
 
     def reserve(self, file: BinaryIO, size: int) -> None:
         """Let the file of a write, in `tmp`, grow to `size` bytes, once there is room for them.
@@ -63,7 +82,7 @@ class Room:
         that can never fit, StoreSpaceLimitError when nothing becomes free, TransientStoreError
         where enough others wait.
         """
-        if size > self.limit:
+        if size > self.limit - self._standing():
             raise TooLargeError("larger than the cache")
         if not self._grow(file, size):
             self._wait_until(lambda: self._grow(file, size))
@@ -75,7 +94,7 @@ class Room:
         with exclusive(folder):
             more = size - os.fstat(file.fileno()).st_size
             receiving = self._receiving()
-            if self._journal.volume() + receiving.size + more > self.limit:
+            if self._kept() + receiving.size + more > self.limit:
                 return False
             if not self._disk_has(more + receiving.promised):
                 return False
@@ -124,6 +143,12 @@ class _Receiving(NamedTuple):
 
     size: int
     promised: int
+
+
+def _existing_sizes(files: Iterable[Path]) -> Iterator[int]:
+    for path in files:
+        with suppress(FileNotFoundError):
+            yield path.stat().st_size
 
 
 def _full() -> StoreSpaceLimitError:

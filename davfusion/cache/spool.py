@@ -1,26 +1,25 @@
 """Receiving a write into the spool, and reading it there.
 
-A file of the spool is the content and, behind it, a note that says whose content it is: with it
-the file can be put back where it belongs should the journal be lost.
+A content lies in a file of its own, or, if it is small, in a pack with others (packs.py); behind it
+is a note that says whose it is. Whether one or the other is said by its name alone.
 """
 
 import errno
 import hashlib
 import io
-import json
 import os
 import shutil
 import sqlite3
-import struct
 import uuid
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from davfusion.cache import packs
 from davfusion.cache.filestore import FileStore
+from davfusion.cache.notes import Content, Note, packed
+from davfusion.cache.packs import Packer
 from davfusion.cache.pending import Row
 from davfusion.platform import fsync_directory
 from davfusion.stores.store import (
@@ -32,11 +31,6 @@ from davfusion.stores.store import (
 from davfusion.stores.transfer import blocks
 
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_MAGIC: Final = b"davfusion spool 1"
-_END: Final = struct.Struct(f">II{len(_MAGIC)}s")
-"""Checksum and length of the note before it."""
-_LONGEST_NOTE: Final = 1 << 20
-
 MakeRoom = Callable[[BinaryIO, int], None]
 """Called with a file and the bytes that are about to be added; first with 0, before any is read.
 
@@ -47,7 +41,7 @@ TooLargeError, StoreSpaceLimitError.
 class TooLargeError(Exception):
     """A write is larger than the whole cache; `rest` is what of it has been read already."""
 
-    rest: "Unspooled | None" = None
+    rest: "Parts | None" = None
 
     @contextmanager
     def begun(self, source: SourceStream) -> Iterator[SourceStream]:
@@ -72,17 +66,6 @@ def limited(limit: int | None, make_room: MakeRoom | None = None) -> MakeRoom:
             make_room(file, size)
 
     return check
-
-
-@dataclass(frozen=True)
-class Note:
-    """Whose content a file of the spool is."""
-
-    path: str
-    bytes: int
-    md5: str
-    modified: float
-    content_type: str | None
 
 
 def size_of(source: SourceStream) -> int | None:
@@ -120,7 +103,7 @@ def receive(
                 digest.update(block)
                 file.write(block)
             note = Note(new.path, size, digest.hexdigest(), new.modified, new.content_type)
-            file.write(_packed(note))
+            file.write(packed(note))
             file.flush()
             file.truncate()  # to what has come, where room was made for more
             os.fsync(file.fileno())
@@ -133,16 +116,30 @@ def receive(
     return name, note
 
 
-class Unspooled:
-    """A source that turned out too large: what has been received, and then the rest of it."""
+def receive_small(
+    packer: Packer,
+    source: SourceStream,
+    new: Row,
+    interrupt_event: InterruptEvent | None = None,
+) -> "tuple[str, Note] | Parts":
+    """As receive, into a pack; if it is no small content after all, all of `source`."""
+    data = b""
+    for block in blocks(source, interrupt_event):
+        data += block
+        if len(data) > packer.largest:
+            return Parts(io.BytesIO(data), source)
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    note = Note(new.path, len(data), md5, new.modified, new.content_type)
+    with disk_space():
+        name = packer.add(data, note)
+    return Parts(io.BytesIO(data)) if name is None else (name, note)
 
-    def __init__(self, path: Path, size: int, block: bytes, source: SourceStream) -> None:
-        self._path = path
-        self._parts: list[SourceStream] = [
-            Content(path.open("rb"), size),
-            io.BytesIO(block),
-            source,
-        ]
+
+class Parts:
+    """A source in parts, one after the other."""
+
+    def __init__(self, *parts: SourceStream) -> None:
+        self._parts = list(parts)
 
     def read(self, size: int = -1, /) -> bytes:
         """As SourceStream."""
@@ -154,9 +151,19 @@ class Unspooled:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for part in self._parts:
-            if isinstance(part, Content):
-                part.close()
+        """Nothing is to be given back."""
+
+
+class Unspooled(Parts):
+    """A source that turned out too large: what has been received, and then the rest of it."""
+
+    def __init__(self, path: Path, size: int, block: bytes, source: SourceStream) -> None:
+        self._path = path
+        self._received = Content(path.open("rb"), size)
+        super().__init__(self._received, io.BytesIO(block), source)
+
+    def __exit__(self, *_error: object) -> None:
+        self._received.close()
         self._path.unlink(missing_ok=True)
 
 
@@ -173,7 +180,9 @@ def open_range(
 
 
 def open_content(spool: FileStore, name: str, size: int) -> BinaryIO:
-    """The content of a file of the spool, wherever it is just now; FileNotFoundError."""
+    """A content of the spool, wherever it is just now; FileNotFoundError."""
+    if packs.is_packed(name):
+        return packs.open_content(spool, name, size)
     return Content(_opened(spool, name), size)
 
 
@@ -195,8 +204,12 @@ def content_problem(spool: FileStore, row: Row) -> str | None:
 
 
 def link_content(spool: FileStore, name: str) -> str:
-    """A second file in `tmp` with the same content and note; its name. See flush."""
+    """A file in `tmp` with the same content and note; its name. See flush."""
     copy = uuid.uuid4().hex
+    if packs.is_packed(name):
+        with disk_space():
+            packs.copy(spool, name, spool.path(copy, "tmp"))
+        return copy
     with disk_space(), _opened(spool, name) as file:
         target = spool.path(copy, "tmp")
         try:
@@ -230,6 +243,10 @@ def complete(spool: FileStore, name: str) -> None:
 
 def claim(spool: FileStore, name: str) -> None:
     """Move the file to `cur`, to be sent; FileNotFoundError where there is none."""
+    if packs.is_packed(name):
+        if not packs.holds(spool, name, 0):
+            raise FileNotFoundError(name)
+        return
     for space in ("new", "tmp"):
         with suppress(FileNotFoundError):
             spool.move(name, space, "cur")
@@ -244,6 +261,9 @@ def set_apart(spool: FileStore, name: str) -> None:
     To be called before the commit that takes it from its row: should that be lost, the row still
     finds it there.
     """
+    if packs.is_packed(name):
+        packs.set_apart(spool, name)
+        return
     for space in ("new", "cur"):
         with suppress(FileNotFoundError):
             spool.move(name, space, "tmp")
@@ -251,42 +271,12 @@ def set_apart(spool: FileStore, name: str) -> None:
 
 def remove_content(spool: FileStore, name: str) -> None:
     """Remove the file, wherever it is; none is no error."""
+    if packs.is_packed(name):
+        packs.remove(spool, name)
+        return
     for space in ("tmp", "new", "cur"):
         with suppress(FileNotFoundError):
             spool.remove(name, space)
-
-
-def read_note(path: Path) -> Note | None:
-    """Whose content a file is, None where it does not say so or is not whole."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        try:
-            file.seek(size - _END.size)
-            checksum, length, magic = _END.unpack(file.read(_END.size))
-            if magic != _MAGIC or length > _LONGEST_NOTE:
-                return None
-            file.seek(size - _END.size - length)
-            data = file.read(length)
-            if zlib.crc32(data) != checksum:
-                return None
-            note = Note(**json.loads(data))
-        except (OSError, struct.error, ValueError, TypeError):
-            return None
-    content = size - _END.size - length
-    return note if note.bytes == content and _md5(path, content) == note.md5 else None
-
-
-def _md5(path: Path, size: int) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with Content(path.open("rb"), size) as content:
-        for block in blocks(content):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _packed(note: Note) -> bytes:
-    data = json.dumps(asdict(note)).encode()
-    return data + _END.pack(zlib.crc32(data), len(data), _MAGIC)
 
 
 def _opened(spool: FileStore, name: str) -> BinaryIO:
@@ -294,36 +284,6 @@ def _opened(spool: FileStore, name: str) -> BinaryIO:
         with suppress(FileNotFoundError):
             return spool.path(name, space).open("rb")
     raise FileNotFoundError(name)
-
-
-class Content(io.RawIOBase, BinaryIO):
-    """The first `size` bytes of a file, as a file."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
-        self._size = size
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        if whence == os.SEEK_END:
-            return self._file.seek(self._size + offset)
-        return self._file.seek(offset, whence)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, self._size - self._file.tell())
-        return self._file.read(left if size is None or size < 0 else min(size, left))
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 @contextmanager

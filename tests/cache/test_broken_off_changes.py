@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from davfusion.cache import spool
+from davfusion.cache import packs, spool
 from davfusion.cache.folder import CacheFolder
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.cache.outbox import Outbox
@@ -162,12 +162,12 @@ def test_a_start_asks_again_where_a_copy_was_broken_off(
 def test_content_that_a_change_makes_needless_is_swept_away_after_a_crash(
     drive: MultiprocessingCachingStore, folder: Folder, tmp_path: Path
 ) -> None:
-    put(drive, "/a", OLD)
+    put(drive, "/a", OLD * packs.LARGEST)
     files = folder.cache.spool
     (content,) = files.list("new")
     name = Path(content).name
     spool.set_apart(files, name)
-    assert drive.get_file("/a") == OLD  # the commit has not come yet
+    assert drive.get_file("/a") == OLD * packs.LARGEST  # the commit has not come yet
     os.link(files.path(name, "tmp"), tmp_path / "kept")
     drive.delete("/a")
     os.link(tmp_path / "kept", files.path(name, "tmp"))  # the crash came before its removal

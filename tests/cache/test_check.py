@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from davfusion.cache import check
+from davfusion.cache import check, packs
 from davfusion.cache.block_cache import BlockCache
 from davfusion.cache.clear import clear_cache
 from davfusion.cache.folder import CacheFolder
@@ -57,8 +57,14 @@ def drained(service: MemoryStore, tmp_path: Path) -> dict[str, bytes]:
 
 
 def only_spooled(spool: Path) -> Path:
-    (found,) = (spool / "new").iterdir()
+    """The file of the one content that waits: its own, or a pack."""
+    (found,) = [*(spool / "new").iterdir()] or spool.glob("packs/*")
     return found
+
+
+@pytest.fixture(params=["in a pack", "in a file of its own"])
+def content(request: pytest.FixtureRequest) -> bytes:
+    return b"content" if request.param == "in a pack" else b"content" * packs.LARGEST
 
 
 def test_all_is_well(folder: CacheFolder, tmp_path: Path) -> None:
@@ -76,11 +82,11 @@ def test_a_folder_that_nobody_has_used(folder: CacheFolder) -> None:
 
 
 def test_a_flipped_byte_and_a_missing_file(
-    folder: CacheFolder, tmp_path: Path, spool: Path
+    folder: CacheFolder, tmp_path: Path, spool: Path, content: bytes
 ) -> None:
-    write(tmp_path, "/a", b"content")
+    write(tmp_path, "/a", content)
     file = only_spooled(spool)
-    file.write_bytes(b"k" + file.read_bytes()[1:])
+    file.write_bytes(file.read_bytes().replace(content, b"k" + content[1:]))
     (finding,) = look(folder).findings
     assert finding.subject.startswith("/a ")
     assert "changed" in finding.problem
@@ -90,9 +96,9 @@ def test_a_flipped_byte_and_a_missing_file(
 
 
 def test_what_is_gone_by_the_second_look_was_never_wrong(
-    folder: CacheFolder, tmp_path: Path, spool: Path
+    folder: CacheFolder, tmp_path: Path, spool: Path, content: bytes
 ) -> None:
-    write(tmp_path, "/a", b"content")
+    write(tmp_path, "/a", content)
     file = only_spooled(spool)
     elsewhere = file.rename(tmp_path / "elsewhere")
 
@@ -102,25 +108,27 @@ def test_what_is_gone_by_the_second_look_was_never_wrong(
     assert look(folder, meanwhile).is_well
 
 
-def test_a_lost_journal(folder: CacheFolder, tmp_path: Path, spool: Path) -> None:
+def test_a_lost_journal(folder: CacheFolder, tmp_path: Path, spool: Path, content: bytes) -> None:
     service = MemoryStore()
-    write(tmp_path, "/docs/deep/a", b"content", service)
+    write(tmp_path, "/docs/deep/a", content, service)
     folder.journal_path.unlink()
     (finding,) = look(folder).findings
-    assert finding.subject == str(only_spooled(spool))
+    assert finding.subject.startswith(str(only_spooled(spool)))
     report = repair(folder)
     assert [finding.repaired for finding in report.findings] == [True]
     assert look(folder).is_well
     store = share(service, tmp_path)
-    assert store.get_file("/docs/deep/a") == b"content"
+    assert store.get_file("/docs/deep/a") == content
     store.close()
-    assert drained(service, tmp_path) == {"/docs/deep/a": b"content"}
+    assert drained(service, tmp_path) == {"/docs/deep/a": content}
 
 
 @pytest.mark.parametrize("damage", [b"", b"no database at all " * 1000])
-def test_a_damaged_journal(folder: CacheFolder, tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_journal(
+    folder: CacheFolder, tmp_path: Path, damage: bytes, content: bytes
+) -> None:
     service = MemoryStore()
-    write(tmp_path, "/a", b"content", service)
+    write(tmp_path, "/a", content, service)
     folder.journal_path.write_bytes(damage)
     assert not look(folder).is_well
     assert folder.journal_path.read_bytes() == damage
@@ -128,14 +136,14 @@ def test_a_damaged_journal(folder: CacheFolder, tmp_path: Path, damage: bytes) -
     aside = list(folder.path.glob("journal.sqlite.damaged-*"))
     assert [path.read_bytes() for path in aside] == [damage] * bool(damage)
     assert [finding.subject for finding in look(folder).findings] == list(map(str, aside))
-    assert drained(service, tmp_path) == {"/a": b"content"}
+    assert drained(service, tmp_path) == {"/a": content}
 
 
 def test_beside_a_server_only_what_is_lost_and_found_comes_back(
-    folder: CacheFolder, tmp_path: Path, spool: Path
+    folder: CacheFolder, tmp_path: Path, spool: Path, content: bytes
 ) -> None:
     service = MemoryStore()
-    write(tmp_path, "/a", b"content", service)
+    write(tmp_path, "/a", content, service)
     folder.journal_path.unlink()
     server = CacheFolder(tmp_path, "test")
     server.claim()
@@ -146,7 +154,7 @@ def test_beside_a_server_only_what_is_lost_and_found_comes_back(
     assert list((spool / "lost+found").iterdir())
     assert repair(folder).is_well
     assert not list((spool / "lost+found").iterdir())
-    assert drained(service, tmp_path) == {"/a": b"content"}
+    assert drained(service, tmp_path) == {"/a": content}
     server.release()
 
 
@@ -169,14 +177,16 @@ def test_both_versions_stay(folder: CacheFolder, tmp_path: Path) -> None:
     assert found["/pending"] == found["/stored"] == b"new"
 
 
-def test_a_file_stands_where_a_folder_was(folder: CacheFolder, tmp_path: Path, spool: Path) -> None:
-    write(tmp_path, "/name/a", b"content")
+def test_a_file_stands_where_a_folder_was(
+    folder: CacheFolder, tmp_path: Path, spool: Path, content: bytes
+) -> None:
+    write(tmp_path, "/name/a", content)
     folder.journal_path.unlink()
     write(tmp_path, "/name", b"a file")
     report = repair(folder)
     assert not report.is_well
     (kept,) = (spool / "lost+found").iterdir()
-    assert kept.read_bytes().startswith(b"content")
+    assert kept.read_bytes().startswith(content)
 
 
 def test_content_that_a_change_has_lost_finds_its_way_back(
@@ -185,7 +195,11 @@ def test_content_that_a_change_has_lost_finds_its_way_back(
     service = MemoryStore()
     write(tmp_path, "/a", b"content", service)
     (spool / "lost+found").mkdir()
-    only_spooled(spool).rename(spool / "lost+found" / "found")
+    own_file = spool / "lost+found" / "found"
+    pack = only_spooled(spool)
+    (record,) = packs.records(folder.spool)
+    packs.copy(folder.spool, record.name, own_file)
+    pack.unlink()
     assert repair(folder).is_well
     assert drained(service, tmp_path) == {"/a": b"content"}
 

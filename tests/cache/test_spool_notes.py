@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from davfusion.cache import spool
+from davfusion.cache import notes, spool
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.pending import FILE, Row
 
@@ -20,7 +20,7 @@ places = st.floats(0, 1, exclude_max=True)
 
 
 @contextmanager
-def spooled(content: bytes) -> Iterator[tuple[Path, spool.Note]]:
+def spooled(content: bytes) -> Iterator[tuple[Path, notes.Note]]:
     with tempfile.TemporaryDirectory() as folder:
         files = FileStore(folder)
         files.prepare()
@@ -32,7 +32,7 @@ def spooled(content: bytes) -> Iterator[tuple[Path, spool.Note]]:
 @given(contents)
 def test_a_whole_file_tells_whose_content_it_is(content: bytes) -> None:
     with spooled(content) as (path, note):
-        assert spool.read_note(path) == note
+        assert notes.read_note(path) == note
         assert (note.path, note.bytes, note.modified) == (PATH, len(content), 12.5)
 
 
@@ -41,7 +41,7 @@ def test_a_truncated_file_tells_nothing(content: bytes, place: float) -> None:
     with spooled(content) as (path, _):
         data = path.read_bytes()
         path.write_bytes(data[: int(place * len(data))])
-        assert spool.read_note(path) is None
+        assert notes.read_note(path) is None
 
 
 @given(contents, places, st.integers(0, 7))
@@ -50,7 +50,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(content: bytes, place: float, b
         data = bytearray(path.read_bytes())
         data[int(place * len(data))] ^= 1 << bit
         path.write_bytes(bytes(data))
-        assert spool.read_note(path) is None
+        assert notes.read_note(path) is None
 
 
 @given(contents, places, places)
@@ -60,7 +60,7 @@ def test_zeros_are_noticed(content: bytes, start: float, end: float) -> None:
         first, last = sorted(int(place * len(data)) for place in (start, end))
         zeroed = data[:first] + bytes(last + 1 - first) + data[last + 1 :]
         path.write_bytes(zeroed)
-        assert spool.read_note(path) == (note if zeroed == data else None)
+        assert notes.read_note(path) == (note if zeroed == data else None)
 
 
 @given(st.binary(max_size=300), st.booleans())
@@ -68,4 +68,4 @@ def test_any_other_file_tells_nothing(data: bytes, with_end: bool) -> None:
     with spooled(b"") as (path, _):
         end = path.read_bytes()[-30:]
         path.write_bytes(data + (end if with_end else b""))
-        assert spool.read_note(path) is None
+        assert notes.read_note(path) is None

@@ -29,6 +29,7 @@ from tests.live.drive import (
 from tests.live.promises import Node, Tree
 from tests.live.serving import Serving, serving
 from tests.servers import S3Server
+from tests.spooled import sizes as sizes_in
 
 KILLS = int(os.environ.get("DAVFUSION_KILLS", "20"))
 SEED = os.environ.get("DAVFUSION_SEED", "1")
@@ -98,9 +99,9 @@ def sizes(files: Mapping[str, bytes | None]) -> dict[str, int]:
     return {key: len(content or b"") for key, content in files.items()}
 
 
-def spooled(server: Serving) -> list[Path]:
+def spooled(server: Serving) -> dict[str, int]:
     """What is left in the spool, lost+found included."""
-    return list((cache_of(server) / "spool").glob("*/*"))
+    return sizes_in(cache_of(server) / "spool")
 
 
 def errors(server: Serving) -> list[str]:
