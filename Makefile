@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: serve test test-slow test-kills lint format check wheel clean
+.PHONY: serve test test-slow test-kills bench lint format check wheel clean
 
 serve: $(VENV)/installed files
 	$(BIN)/davfusion serve ./files --port 8080
@@ -21,6 +21,11 @@ test-slow: $(VENV)/developing
 # 200 times kill -9 under load, against S3; about ten minutes.
 test-kills: $(VENV)/developing
 	DAVFUSION_KILLS=200 $(BIN)/pytest tests/live/test_kills.py
+
+# Against rclone and stock wsgidav, into docs/performance.md; about twenty minutes, on a machine that
+# does nothing else. BENCH="--only s3/list --reps 1" passes options.
+bench: $(VENV)/developing
+	$(BIN)/python -m benchmarks --docs docs --json docs/performance/results.json $(BENCH)
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check

@@ -1,0 +1,1 @@
+"""Races davfusion against other WebDAV servers; docs/performance.md says how to read the result."""

@@ -1,0 +1,1 @@
+"""The same work with more and more entries, clients or pending changes."""
