@@ -47,10 +47,16 @@ def record_listing(
         name: from_listing(known.get(name), listed.get(name), fetch)
         for name in (*listed, *(name for name in known if name not in listed))
     }
-    if not overtaken(db, directory, fetch) and read_listing(db, directory)[1] <= fetch.change:
+    if not overtaken(db, directory, fetch) and not _is_listed_later(db, directory, fetch):
         _replace_listing(db, directory, known, entries)
         write_listing(db, directory, _listing_expires(known, listed, fetch), fetch.change)
     return _shown(known, entries, listed, fetch)
+
+
+def _is_listed_later(db: sqlite3.Connection, directory: str, fetch: Moment) -> bool:
+    """Whether what is known was asked for later: only then does it stay fresh for longer."""
+    expires, as_of = read_listing(db, directory)
+    return as_of > fetch.change or (as_of == fetch.change and expires > fetch.expires)
 
 
 def _replace_listing(

@@ -100,6 +100,10 @@ class ListingTable:
         """Whether `directory` and every known directory below it have a fresh listing."""
         return self._read(lambda db: rows.knows_tree(db, directory, now), False)
 
+    def claim_walk(self, directory: str, now: float, until: float) -> bool:
+        """Whether no process has claimed the walk of `directory` for a time beyond `now`."""
+        return self._write(lambda db: rows.claim_walk(db, directory, now, until), False)
+
     def record_entry(self, path: str, metadata: Metadata | None, fetch: Moment) -> None:
         """Record a stat; None: the store has nothing there."""
         self._write(lambda db: answers.record_entry(db, path, metadata, fetch), None)

@@ -1,10 +1,11 @@
 """MetadataCachingStore: answers stats and listings from the share's listing table."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import BinaryIO, Final
 
 from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment
@@ -32,6 +33,10 @@ from davfusion.stores.wrapper import StoreWrapper
 
 REPEATED: Final = 2.0
 """Seconds that an answer made of metadata may be given again at most."""
+WALKED_AHEAD: Final = 20_000
+"""Entries that are asked for at a time because a client seems to walk."""
+WALK_PAUSE: Final = 60.0
+"""Seconds until the same directory is walked ahead again."""
 
 
 class MetadataCachingStore(StoreWrapper):
@@ -63,7 +68,7 @@ class MetadataCachingStore(StoreWrapper):
         super().__init__(store)
         self._started = 0.0 if started is None else started
         self._revalidator = Revalidator(submit)
-        self._prefetcher = Prefetcher(self._prefetch)
+        self._prefetcher = Prefetcher(self._prefetch, self._walk_ahead)
         self._age = cache_expiration_time
         self._listings = listings or ListingTable()
         self._clock = clock
@@ -129,8 +134,10 @@ class MetadataCachingStore(StoreWrapper):
     def _children(self, directory: str, now: float) -> dict[str, Metadata]:
         """As known at `now` or in an earlier run, or else listed."""
         children = self._listings.children(directory, now)
-        if children is None:
-            children = self._children_of_earlier_run(directory)
+        if children is not None:
+            return children
+        self._prefetcher.listing_missed(directory, now)
+        children = self._children_of_earlier_run(directory)
         if children is not None:
             return children
         self._require_directory(directory, now)
@@ -144,6 +151,19 @@ class MetadataCachingStore(StoreWrapper):
 
     def _prefetch(self, directory: str) -> None:
         self._revalidator.ask(("list", directory), lambda: self._list(directory))
+
+    def _walk_ahead(self, directory: str) -> None:
+        """Have all below `directory` listed, if few calls do and nobody did so a moment ago."""
+
+        def walk() -> None:
+            now = self._clock()
+            if self._listings.claim_walk(directory, now, now + WALK_PAUSE):
+                with closing(self._walk_recording(directory, now)) as found:
+                    for _ in islice(found, WALKED_AHEAD):
+                        pass
+
+        if self.features.flat_listing:
+            self._revalidator.ask(("walk", directory), walk)
 
     def _list(self, directory: str) -> dict[str, Metadata]:
         fetch = self._begin()
@@ -181,7 +201,9 @@ class MetadataCachingStore(StoreWrapper):
         # Known at `now`, be it old when its turn comes: nothing is asked for again meanwhile.
         return depth_first(directory, lambda below: self._children(below, now))
 
-    def _walk_recording(self, directory: str, now: float) -> Iterator[tuple[str, Metadata]]:
+    def _walk_recording(
+        self, directory: str, now: float
+    ) -> Generator[tuple[str, Metadata], None, None]:
         self._require_directory(directory, now)
         walk = RecordedWalk(
             self._listings, self._begin(), lambda below: self._walk_below(below, now)
@@ -295,7 +317,7 @@ class MetadataCachingStore(StoreWrapper):
 
     def _stat(self, path: str) -> Metadata:
         fetch = self._begin()
-        self._prefetcher.missed(path, fetch.at)
+        self._prefetcher.stat_missed(path, fetch.at)
         try:
             metadata = super().get_metadata(path)
         except NoSuchFilesytemObjectError:

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS entry (
 CREATE TABLE IF NOT EXISTS listing (
     dir TEXT PRIMARY KEY, expires REAL NOT NULL, as_of INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS walk (dir TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS change (
     only_row INTEGER PRIMARY KEY, born INTEGER NOT NULL, latest INTEGER NOT NULL
 );
@@ -146,6 +147,11 @@ def knows_tree(db: sqlite3.Connection, directory: str, now: float) -> bool:
         read_listing(db, directory)[0] > now
         and db.execute(unlisted, (*subtree(directory), now)).fetchone() is None
     )
+
+
+def claim_walk(db: sqlite3.Connection, directory: str, now: float, until: float) -> bool:
+    db.execute("DELETE FROM walk WHERE until <= ?", (now,))
+    return db.execute("INSERT OR IGNORE INTO walk VALUES (?, ?)", (directory, until)).rowcount == 1
 
 
 def changed_since(db: sqlite3.Connection, path: str, moment: Moment) -> bool:

@@ -94,6 +94,8 @@ class Features:
     """A stat costs no more than looking it up in a cache would."""
     undated_directories: bool = False
     """All that a stat says of a directory is that it is one; so a listing says it too."""
+    flat_listing: bool = False
+    """A walk costs few calls, however many directories there are."""
     one_process: bool = False
     """What is stored is visible in this process alone."""
     writes_offline: bool = False

@@ -218,6 +218,14 @@ def test_an_older_answer_does_not_replace_a_newer_one() -> None:
     assert known_names(table) == {"b"}
 
 
+def test_an_older_listing_does_not_replace_a_newer_one() -> None:
+    table = ListingTable()
+    older = table.begin(NOW - 1, AGE)
+    table.record_listing("/", {"new": FOUND}, table.begin(NOW, AGE))
+    table.record_listing("/", {"old": FOUND}, older)
+    assert known_names(table) == {"new"}
+
+
 def test_pruning_keeps_what_is_fresh_guards_or_is_remembered() -> None:
     table = ListingTable()
     later = NOW + 4 * AGE + REMEMBERED_ABSENT

@@ -100,3 +100,16 @@ def test_a_start_connects_and_looks_whether_the_root_is_small(
     assert not store.warm_up(1)
     assert requests(server) == ["LIST"]
     store.reconnect()
+
+
+def test_a_walk_that_ends_early_asks_for_no_more_than_the_page_that_follows(
+    server: QuirkProxy, bucket: str
+) -> None:
+    store = S3Store(bucket, endpoint_url=server.endpoint, batch=2)
+    put_all(store, [f"/{n}" for n in range(12)])
+    requests(server)
+    walk = store.walk_metadata("/")
+    next(walk)
+    del walk
+    assert requests(server) in (["LIST"], ["LIST"] * 2)
+    store.reconnect()

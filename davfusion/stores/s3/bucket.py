@@ -96,21 +96,31 @@ class Bucket:
                     return None
                 raise
 
-    def pages(self, prefix: str, delimiter: str = "", limit: int | None = None) -> Iterator[Page]:
-        """The listing of what begins with `prefix`, a request for each batch of entries."""
-        fields: dict[str, Any] = {
-            "Bucket": self.name,
-            "Prefix": prefix,
-            "MaxKeys": limit or self.batch,
-        }
-        if delimiter:
-            fields["Delimiter"] = delimiter
-        while True:
-            page = self.effort(self._list, fields)
-            yield page
-            if not page.following:
-                return
-            fields["ContinuationToken"] = page.following
+    def pages(self, prefix: str, delimiter: str = "") -> Iterator[Page]:
+        """The listing of what begins with `prefix`, a request for each batch of entries.
+
+        One page is fetched while the one before is worked off.
+        """
+        fields = self._listing(prefix, delimiter, self.batch)
+        page = self.effort(self._list, fields)
+        while page.following:
+            fields = fields | {"ContinuationToken": page.following}
+            following = self.connection.pool.submit(self.effort, self._list, fields)
+            try:
+                yield page
+            except GeneratorExit:
+                following.cancel()
+                raise
+            page = following.result()
+        yield page
+
+    def first(self, prefix: str, delimiter: str = "", limit: int | None = None) -> Page:
+        """The beginning of that listing; one request."""
+        return self.effort(self._list, self._listing(prefix, delimiter, limit or self.batch))
+
+    def _listing(self, prefix: str, delimiter: str, limit: int) -> dict[str, Any]:
+        fields = {"Bucket": self.name, "Prefix": prefix, "MaxKeys": limit}
+        return fields | ({"Delimiter": delimiter} if delimiter else {})
 
     def _list(self, fields: dict[str, Any]) -> Page:
         with s3_errors(self.address(fields["Prefix"])):
@@ -122,11 +132,11 @@ class Bucket:
 
     def holds(self, prefix: str) -> bool:
         """Whether there is a key that begins with `prefix`; one request."""
-        return bool(next(self.pages(prefix, limit=1)))
+        return bool(self.first(prefix, limit=1))
 
     def shows(self, prefix: str) -> bool:
         """As `holds`, and also true for a folder that the server keeps after its last key."""
-        return bool(next(self.pages(prefix, delimiter="/", limit=1)))
+        return bool(self.first(prefix, "/", limit=1))
 
     def mark(self, key: str) -> None:
         """Store an empty object: a directory's marker."""

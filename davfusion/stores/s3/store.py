@@ -99,6 +99,7 @@ class S3Store(Store):
             conditional_write=self._conditions.are_heeded,
             ranged_read=True,
             undated_directories=True,
+            flat_listing=True,
             hash_kinds=self._hash_kinds,
             largest_object=LARGEST,
         )
@@ -268,7 +269,7 @@ class S3Store(Store):
         """As the contract says; a LIST on each connection, that of the first is of the root."""
         submit = self._connection.pool.submit
         others = [submit(self._bucket.holds, self._keys.prefix) for _ in range(connections - 1)]
-        page = next(self._bucket.pages(self._keys.prefix, delimiter="/"))
+        page = self._bucket.first(self._keys.prefix, "/")
         for other in others:
             other.result()
         return page.following is None
