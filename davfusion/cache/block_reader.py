@@ -35,6 +35,8 @@ CLAIM_SECONDS: Final = 20.0
 """After this long another worker's fetch is taken for dead."""
 LOADERS: Final = 16
 """Readers whose next block is read from the disk while the one before is sent."""
+_MOST_BEHIND: Final = 256
+"""Blocks that are on their way to the disk or from the store; then readers wait for the disk."""
 _POLL_SECONDS: Final = 0.01
 _REMEMBERED: Final = 256
 
@@ -69,7 +71,7 @@ class BlockReader:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._fetchers: ThreadPoolExecutor | None = None
         self._loaders: ThreadPoolExecutor | None = None
         self._fetching: dict[str, Future[bytes | None]] = {}
         self._latency = float("inf")
@@ -94,10 +96,11 @@ class BlockReader:
                 yield from pieces
                 window = min(self._enough(), 2 * window)
         except GeneratorExit:
-            leaving.set()
+            if last < end:
+                leaving.set()
             raise
         finally:
-            if ahead > start:
+            if end - start > _RUN:
                 trim_memory()
 
     def keep(self, version: Version, source: ReadableStream) -> None:
@@ -108,10 +111,14 @@ class BlockReader:
     def close(self) -> None:
         """End the fetches that have not begun."""
         with self._lock:
-            pools = [pool for pool in (self._pool, self._loaders) if pool is not None]
-            self._pool = self._loaders = None
-        for pool in pools:
-            pool.shutdown(cancel_futures=True)  # those under way need the lock to end
+            fetchers, loaders = self._fetchers, self._loaders
+            self._fetchers = self._loaders = None
+        if fetchers is not None:
+            fetchers.shutdown(cancel_futures=True)
+        for key in list(self._fetching):  # of what was cancelled
+            self._settle(key)
+        if loaders is not None:
+            loaders.shutdown()
 
     def _limit(self, version: Version, start: int, end: int) -> int:
         """Where fetching ahead ends.
@@ -147,10 +154,8 @@ class BlockReader:
         if offset == end:
             return None
         with self._lock:
-            if self._loaders is None:
-                self._loaders = ThreadPoolExecutor(LOADERS, "read-blocks")
             following = segment_at(offset, version.size)
-            return self._loaders.submit(self._known, version, following)
+            return self._disk_threads().submit(self._known, version, following)
 
     def _fetch_ahead(
         self, version: Version, offset: int, stop: int, limit: int, leaving: Event
@@ -251,7 +256,7 @@ class BlockReader:
         """Part of a segment: neighbouring pieces that are missing are fetched together."""
         missing: list[Block] = []
         for piece in pieces_of(first, last, version.size):
-            data = self._cache.get(version.key(piece))
+            data = self._known(version, piece)
             if data is None:
                 missing.append(piece)
                 continue
@@ -266,18 +271,43 @@ class BlockReader:
         if not pieces:
             return
         length = pieces[-1].end - pieces[0].start
-        with self._open(version, pieces[0].start, length) as stream:
-            for piece in pieces:
-                data = _exactly(stream, piece.length)
-                self._cache.put(version.key(piece), data)
-                yield _overlap(data, piece, first, last)
+        received: list[tuple[str, bytes]] = []
+        try:
+            with self._open(version, pieces[0].start, length) as stream:
+                for piece in pieces:
+                    data = _exactly(stream, piece.length)
+                    received.append((version.key(piece), data))
+                    yield _overlap(data, piece, first, last)
+        finally:
+            self._keep_behind(received)
+
+    def _keep_behind(self, received: list[tuple[str, bytes]]) -> None:
+        """Have blocks kept that the reader has already; until then they are found in memory."""
+        with self._lock:
+            for key, data in received:
+                self._fetching.setdefault(key, _done(data))
+            if len(self._fetching) <= _MOST_BEHIND:
+                self._disk_threads().submit(self._keep, received)
+                return
+        self._keep(received)
+
+    def _keep(self, received: list[tuple[str, bytes]]) -> None:
+        for key, data in received:
+            self._cache.put(key, data)
+            self._settle(key)
+
+    def _disk_threads(self) -> ThreadPoolExecutor:
+        """To be called with the lock."""
+        if self._loaders is None:
+            self._loaders = ThreadPoolExecutor(LOADERS, "read-blocks")
+        return self._loaders
 
     def _start(self, version: Version, run: list[Block], leaving: Event) -> None:
         """Fetch neighbouring segments by one request, each of them ready when it has come."""
         with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(CONNECTIONS, "read-ahead")
-            self._pool.submit(self._fetch, version, run, leaving)
+            if self._fetchers is None:
+                self._fetchers = ThreadPoolExecutor(CONNECTIONS, "read-ahead")
+            self._fetchers.submit(self._fetch, version, run, leaving)
 
     def _fetch(self, version: Version, run: list[Block], leaving: Event) -> None:
         keys = [version.key(segment) for segment in run]
@@ -333,6 +363,12 @@ class PieceStream:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+def _done(data: bytes) -> Future[bytes | None]:
+    future: Future[bytes | None] = Future()
+    future.set_result(data)
+    return future
 
 
 def _run_end(offset: int) -> int:
