@@ -48,18 +48,16 @@ class BlockCache:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._marked: OrderedDict[str, float] = OrderedDict()
+        self._used: list[str] = []
         self._uncounted = {"hits": 0, "misses": 0}
         self._counted = clock()
 
     def get(self, key: str) -> bytes | None:
         """The block, None where it is not there or not as it was stored."""
-        found: tuple[bytes | None] | None = None
-        if self._is_to_be_marked(key):
-            found = self._write(lambda views: (views.read(key, mark=True),))
-        if found is None:  # also where noting the use fails, for want of space or time
-            found = self._folder.run(lambda views: (views.read(key),))
-        data = found[0] if found else None
+        data = self._folder.run(lambda views: views.read(key))
         self._count("misses" if data is None else "hits")
+        if data is not None:
+            self._note_use(key)
         return data
 
     def has(self, key: str) -> bool:
@@ -79,9 +77,10 @@ class BlockCache:
 
         def keep(views: Views) -> None:
             if views.volume() > goal:
-                views.evict(goal, _AT_ONCE)
-            if views.volume() <= goal:
-                views.write(key, data, check)
+                self._evict(views, goal)
+                if views.volume() > goal:
+                    return
+            views.write(key, data, check)
 
         if self.has_room_for(len(data)) and self._folder.disk_has(len(data) + _SPARE):
             self._write(keep)
@@ -96,9 +95,7 @@ class BlockCache:
             share = self._share()
             goal = share - size if size <= share else share
             volume = self.volume()
-            if volume <= goal or not self._write(
-                partial(Views.evict, limit=goal, at_once=_AT_ONCE)
-            ):
+            if volume <= goal or not self._write(partial(self._evict, goal=goal)):
                 return share - volume
 
     def claim(self, key: str, seconds: float) -> bool:
@@ -154,12 +151,12 @@ class BlockCache:
 
         Those of the last seconds of other processes are missing.
         """
-        self._add_counts()
+        self._add_up()
         return self._folder.run(_statistics) or (0, 0)
 
     def close(self) -> None:
         """Close this process's files."""
-        self._add_counts()
+        self._add_up()
         self._folder.close()
 
     def _write(self, action: Callable[[Views], T]) -> T | None:
@@ -171,37 +168,49 @@ class BlockCache:
         """Bytes that the spool leaves to blocks; below 0 where it is over the limit by itself."""
         return self._size_limit - self._spooled()
 
+    def _evict(self, views: Views, goal: int) -> int:
+        views.mark(self._take_uses())
+        return views.evict(goal, _AT_ONCE)
+
     def _count(self, name: str) -> None:
         with self._lock:
             self._uncounted[name] += 1
             is_due = self._clock() - self._counted >= _COUNT_SECONDS
         if is_due:
-            self._add_counts()
+            self._add_up()
 
-    def _add_counts(self) -> None:
+    def _add_up(self) -> None:
+        """Write down what was counted and used; with each read that would cost too much."""
         with self._lock:
             counts, self._uncounted = self._uncounted, dict.fromkeys(self._uncounted, 0)
             self._counted = self._clock()
+        uses = self._take_uses()
 
         def add(views: Views) -> None:
             with views.plain.transact():
                 for name, count in counts.items():
                     views.plain.reset(name, views.plain.reset(name) + count)
+            views.mark(uses)
 
         if any(counts.values()):
             self._write(add)
 
-    def _is_to_be_marked(self, key: str) -> bool:
-        """Whether the last use that was noted is long enough ago."""
+    def _note_use(self, key: str) -> None:
+        """Have it written down, if the last time is long enough ago."""
         now = self._clock()
         with self._lock:
             if now - self._marked.get(key, now - _MARK_SECONDS) < _MARK_SECONDS:
-                return False
+                return
             self._marked[key] = now
             self._marked.move_to_end(key)
+            self._used.append(key)
             if len(self._marked) > _MARKS:
                 self._marked.popitem(last=False)
-        return True
+
+    def _take_uses(self) -> list[str]:
+        with self._lock:
+            uses, self._used = self._used, []
+        return uses
 
 
 def _claim(views: Views, key: str, seconds: float) -> bool:

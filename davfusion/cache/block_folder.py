@@ -7,6 +7,7 @@ the next use, in whichever process, begins a new one.
 Lock order: this object's lock, the lock file.
 """
 
+import io
 import logging
 import os
 import shutil
@@ -50,10 +51,18 @@ class Views:
         """Bytes on the disk: of the blocks, of the index and of its log."""
         return int(self.plain.volume()) + self._log_size()
 
-    def read(self, key: str, *, mark: bool = False) -> bytes | None:
+    def read(self, key: str) -> bytes | None:
         """A block, None where it is not there or not as it was stored."""
-        found, check = (self.marking if mark else self.plain).get(key, tag=True)
+        found, check = self.plain.get(key, tag=True)
         return found if isinstance(found, bytes) and check == checksum(key, found) else None
+
+    def mark(self, keys: list[str]) -> None:
+        """Note that blocks have just been used, which is a write; their order is kept."""
+        with self.marking.transact():
+            for key in keys:
+                found = self.marking.get(key, read=True)
+                if isinstance(found, io.IOBase):  # a small block lies in the index
+                    found.close()
 
     def write(self, key: str, data: bytes, check: int) -> None:
         """Keep a block with its checksum(); when that fails, nothing of it is left.
