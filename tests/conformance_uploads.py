@@ -24,6 +24,8 @@ class KeptUpload:
         self.begins: list[str | None] = []
         self.progress = 0
         self.interrupted = False
+        self.may_be_directory = True
+        self.objection: Exception | None = None
 
     def is_set(self) -> bool:
         return self.interrupted
@@ -34,6 +36,10 @@ class KeptUpload:
 
     def sent(self, size: int) -> None:
         self.progress += size
+
+    def confirm(self) -> None:
+        if self.objection is not None:
+            raise self.objection
 
 
 def resume(store: Store, path: str, content: bytes, upload: KeptUpload) -> Metadata:
@@ -74,6 +80,15 @@ class UploadConformance:
         upload = KeptUpload()
         upload.interrupted = True
         with pytest.raises(InterruptedException):
+            resume(store, "/file", content, upload)
+        assert contents(store, "/") == {}
+        assert (upload.progress, upload.token) == (0, None)
+
+    @pytest.mark.parametrize("content", [b"", BINARY, LARGE], ids=len)
+    def test_an_upload_that_is_objected_to(self, store: Store, content: bytes) -> None:
+        upload = KeptUpload()
+        upload.objection = RuntimeError("damaged")
+        with pytest.raises(RuntimeError, match="damaged"):
             resume(store, "/file", content, upload)
         assert contents(store, "/") == {}
         assert (upload.progress, upload.token) == (0, None)

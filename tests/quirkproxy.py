@@ -49,6 +49,8 @@ class QuirkProxy(ThreadingHTTPServer):
         self.quirks = quirks
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
         self.log: list[str] = []
+        self.asked: list[str] = []
+        """What the client asked about (Expect) before it sent it, a round trip each."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -58,6 +60,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """The log is a list."""
+
+    def handle_expect_100(self) -> bool:
+        self.server.asked.append(f"{self.command} {self.path}")
+        return super().handle_expect_100()
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -54,6 +54,11 @@ class BlockCachingStore(StoreWrapper):
         store = self._store
         return store.last_known(path) if isinstance(store, MetadataCachingStore) else None
 
+    def may_be_directory(self, path: str) -> bool:
+        """As MetadataCachingStore.may_be_directory; True without one."""
+        store = self._store
+        return not isinstance(store, MetadataCachingStore) or store.may_be_directory(path)
+
     def is_cached_version_invalid(self, path: str) -> bool:
         """Whether the store's version is newer than the cached entry, or does not exist."""
         paths.check_path(path)

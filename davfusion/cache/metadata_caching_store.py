@@ -128,6 +128,11 @@ class MetadataCachingStore(StoreWrapper):
         known = self._listings.last_answer(paths.check_path(path))
         return None if known is None else _present(path, known)
 
+    def may_be_directory(self, path: str) -> bool:
+        """False where it is known, as reads know it, that none is there; makes no call."""
+        known = self._listings.find(paths.check_path(path), self._clock())
+        return known is None or known.kind == DIRECTORY
+
     def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
         return self._children(paths.check_path(directory), self._clock())
 

@@ -1,10 +1,13 @@
 """Sending one row of the journal to the store, and judging what the store says to it."""
 
+import io
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from typing import BinaryIO, Final
 
 from davfusion.cache import conflicts, spool
 from davfusion.cache.block_caching_store import BlockCachingStore
@@ -22,6 +25,7 @@ from davfusion.cache.pending import (
 from davfusion.cache.removal import Removal
 from davfusion.cache.schedule import lane
 from davfusion.cache.versions import found, md5_of, our_version
+from davfusion.stores.background import BackgroundPool
 from davfusion.stores.retry import GivenUpError
 from davfusion.stores.store import (
     AlreadyExistsError,
@@ -36,6 +40,10 @@ from davfusion.stores.store import (
 
 logger = logging.getLogger(__name__)
 
+IN_MEMORY: Final = 1 << 20
+"""Bytes of a content that is read once; what is larger is read again for each purpose."""
+CHECKS_AT_ONCE: Final = 2
+
 
 class Sending:
     """A row that is being sent, as store_resumable wants it; `stop` breaks it off."""
@@ -48,6 +56,9 @@ class Sending:
         self._pause = threading.Event()
         self._sent = 0
         self._lock = threading.Lock()
+        self.may_be_directory = True
+        self.check: Future[None] | None = None
+        """The check of the content, where that goes on beside the sending."""
 
     def is_set(self) -> bool:
         """Whether it is to be broken off; GivenUpError if what has been sent is still of use."""
@@ -62,6 +73,11 @@ class Sending:
     def pause(self) -> None:
         """Break it off, to go on with it after the next start."""
         self._pause.set()
+
+    def confirm(self) -> None:
+        """As Upload.confirm: damaged content becomes no file."""
+        if self.check is not None:
+            self.check.result()
 
     def begun(self, token: str | None) -> None:
         """As Upload.begun."""
@@ -98,6 +114,7 @@ class Sender:
         self._files = files
         self._reached = reached
         self._removal = Removal(store, service, outbox)
+        self._checks = BackgroundPool(CHECKS_AT_ONCE, "check")
 
     def send(self, together: Sequence[Sending]) -> None:
         """Send rows, several only of schedule.DELETIONS, and note what came of it.
@@ -172,10 +189,8 @@ class Sender:
     def _upload(self, row: Row, sending: Sending) -> None:
         name = row.spool or ""
         spool.claim(self._files, name)
-        if lane(row) == LARGE:
-            found(self._service, row.path)  # before all of it is read for a store that is away
-        with spool.open_content(self._files, name, row.bytes) as content:
-            _require_sound(row, content, sending)
+        sending.may_be_directory = self._store.may_be_directory(row.path)
+        with self._sound(row, sending) as content:
             try:
                 stored = self._store.store_resumable(
                     content,
@@ -193,6 +208,33 @@ class Sender:
                 return
             self._store.keep(row.path, stored, content)
         self._stored(row, stored)
+
+    @contextmanager
+    def _sound(self, row: Row, sending: Sending) -> Iterator[BinaryIO]:
+        """The content, checked: what is small before it is sent, what is large until its end.
+
+        The service is sent a digest of what is read then, so it would take damaged bytes for
+        right.
+        """
+        with spool.open_content(self._files, row.spool or "", row.bytes) as content:
+            if row.bytes <= IN_MEMORY:
+                held = io.BytesIO(content.read())
+                _require_sound(row, held, sending)
+                yield held
+            elif lane(row) != LARGE:
+                _require_sound(row, content, sending)
+                yield content
+            else:
+                sending.check = self._checks.submit(self._check, row, sending)
+                try:
+                    yield content
+                finally:
+                    sending.stop()
+                    wait([sending.check])
+
+    def _check(self, row: Row, sending: Sending) -> None:
+        with spool.open_content(self._files, row.spool or "", row.bytes) as content:
+            _require_sound(row, content, sending)
 
     def _stored(self, row: Row, stored: Metadata) -> None:
         """A try whose answer was lost may have left an upload that nobody has a token of."""
@@ -239,10 +281,7 @@ class Sender:
 
 
 def _require_sound(row: Row, content: BinaryIO, sending: Sending) -> None:
-    """StoreAccessError unless the spool still has what was acknowledged.
-
-    The service is sent a digest of what is read here, so it would take damaged bytes for right.
-    """
+    """StoreAccessError unless the spool still has what was acknowledged."""
     if md5_of(content, sending) != row.etag:
         raise StoreAccessError("its content is damaged in the spool")
     content.seek(0)

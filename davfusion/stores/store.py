@@ -115,11 +115,18 @@ class Upload(InterruptEvent, Protocol):
     def token(self) -> str | None:
         """What an earlier try said by `begun`; None: nothing to go on from."""
 
+    @property
+    def may_be_directory(self) -> bool:
+        """False: the caller knows of no directory there, and a store need not look for one."""
+
     def begun(self, token: str | None) -> None:
         """Keep what a later try needs to go on; returns when it is kept. None: nothing is left."""
 
     def sent(self, size: int) -> None:
         """So many bytes of the content are with the service by now, or are again not (negative)."""
+
+    def confirm(self) -> None:
+        """Called before what is sent can become the file; raises what speaks against that."""
 
 
 class ReadableStream(Protocol):
@@ -253,6 +260,7 @@ class Store:
         can keep it, for a call with the same `fileobject`, `path` and `upload`; abandon_upload
         removes it if there will be none.
         """
+        upload.confirm()
         metadata = self.store_fileobject(
             fileobject,
             path,

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from davfusion.stores.s3 import S3Store
+from davfusion.stores.s3.upload import MIB
 from tests.conformance import put, put_all
+from tests.conformance_uploads import KeptUpload, resume
 from tests.quirkproxy import QuirkProxy, running_quirks
 from tests.servers import S3Server
 
@@ -68,6 +70,28 @@ def test_deleting_a_directory(store: S3Store, server: QuirkProxy) -> None:
     assert len(seen) <= 8
     store.delete("/top/file")
     assert requests(server) == ["LIST", "DELETE /top/file", "LIST", "PUT /top/"]
+
+
+def test_a_small_upload(store: S3Store, server: QuirkProxy) -> None:
+    upload = KeptUpload()
+    resume(store, "/dir/a", b"content", upload)
+    assert requests(server) == ["LIST", "PUT /dir/a"]
+    upload.may_be_directory = False
+    resume(store, "/dir/a", b"other", upload)
+    assert requests(server) == ["PUT /dir/a"]
+    assert server.asked == []
+
+
+def test_an_upload_in_parts(bucket: str, server: QuirkProxy) -> None:
+    store = S3Store(bucket, endpoint_url=server.endpoint, multipart_threshold=5 * MIB, part_size=1)
+    upload = KeptUpload()
+    upload.may_be_directory = False
+    resume(store, "/a", bytes(11 * MIB), upload)
+    seen = requests(server)
+    assert len([line for line in seen if line.startswith("PUT")]) == 3
+    assert len(seen) == 5
+    assert server.asked == []
+    store.reconnect()
 
 
 def test_single_operations(store: S3Store, server: QuirkProxy) -> None:

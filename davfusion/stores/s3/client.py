@@ -3,6 +3,7 @@
 import base64
 import functools
 import hashlib
+import io
 import os
 import threading
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from davfusion.stores.s3.errors import s3_errors
 from davfusion.stores.s3.pages import read_pages
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
     from botocore.loaders import Loader
     from mypy_boto3_s3 import S3Client
 
@@ -134,6 +136,8 @@ def make_client(settings: ClientSettings) -> "S3Client":
     read_pages(client)
     if settings.checksums == "md5":
         client.meta.events.register("before-call.s3.DeleteObjects", _send_content_md5)
+    for operation in ("PutObject", "UploadPart"):
+        client.meta.events.register(f"request-created.s3.{operation}", _spare_expect)
     return client
 
 
@@ -188,6 +192,15 @@ def _config(settings: ClientSettings) -> Config:
 def content_md5(digest: bytes) -> str:
     """The value of a Content-MD5 header (RFC 1864)."""
     return base64.b64encode(digest).decode()
+
+
+def _spare_expect(request: "AWSRequest", operation_name: str, **_: object) -> None:
+    """The round trip of asking whether a body is wanted, which a condition seldom forbids.
+
+    Not for a large body with a condition: a server that refuses it may not read it to its end.
+    """
+    if operation_name == "UploadPart" or isinstance(request.data, io.BytesIO):
+        del request.headers["Expect"]
 
 
 def _send_content_md5(params: Mapping[str, Any], **_: object) -> None:

@@ -93,6 +93,7 @@ class ResumableUpload:
             source.require_uninterrupted()
             if source.size < self._uploader.threshold:
                 self._discard()
+                self._upload.confirm()
                 etag = self._uploader.write(self._key, source, fields, if_etag)
                 sent(source.size)
                 return etag
@@ -109,6 +110,7 @@ class ResumableUpload:
         token, stored = self._earlier(step, fields, if_etag) or self._begin(step, fields)
         send = partial(self._send, token.upload_id, source, stored)
         entries = send_all(send, ranges(source.size, step), sent)
+        self._upload.confirm()
         return self._uploader.complete(self._key, token.upload_id, entries, if_etag)
 
     def _earlier(

@@ -171,6 +171,7 @@ class S3Store(Store):
         """
         paths.check_path(path)
         with opened(fileobject, interrupt_event, LARGEST) as source:
+            self._require_no_directory(path)
             write = partial(self._uploader.write, self._keys.file(path), source, if_etag=if_etag)
             return self._store(path, source.size, write, modified, content_type)
 
@@ -184,8 +185,9 @@ class S3Store(Store):
         modified: float | None = None,
         content_type: str | None = None,
     ) -> Metadata:
-        """As the contract says; an earlier try costs a ListParts for each 1,000 parts it sent.
+        """As the contract says; one LIST where there may be a directory, then one PUT or parts.
 
+        An earlier try costs a ListParts for each 1,000 parts it sent.
         It is begun anew for another `modified` or `content_type`: S3 keeps those of the beginning.
         """
         paths.check_path(path)
@@ -193,6 +195,8 @@ class S3Store(Store):
         if modified is None and resumable.fields:
             modified = _modified(resumable.fields)
         with resumable.kept_for_another_try(), opened(fileobject, upload, LARGEST) as source:
+            if upload.may_be_directory or path == paths.ROOT:
+                self._require_no_directory(path)
             write = partial(resumable.write, source, if_etag=if_etag)
             return self._store(path, source.size, write, modified, content_type)
 
@@ -209,12 +213,14 @@ class S3Store(Store):
         content_type: str | None,
     ) -> Metadata:
         """Call `write` with the fields of the object that is to be `path`."""
-        if path == paths.ROOT or self._bucket.shows(self._keys.folder(path)):
-            raise AlreadyExistsError(f"{path} is a directory")
         when = self._clock() if modified is None else modified
         kind = content_type or mimetypes.guess_type(paths.name(path))[0] or UNKNOWN_TYPE
         etag = write({"ContentType": kind, "Metadata": {MTIME: repr(float(when))}})
         return Metadata(modified=when, bytes=size, is_dir=False, etag=etag, content_type=kind)
+
+    def _require_no_directory(self, path: str) -> None:
+        if path == paths.ROOT or self._bucket.shows(self._keys.folder(path)):
+            raise AlreadyExistsError(f"{path} is a directory")
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         """As the contract says; a file's parent is looked at before and after.

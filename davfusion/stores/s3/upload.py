@@ -1,5 +1,6 @@
 """Writing one object: in one PutObject, or in parts sent several at a time."""
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ MAX_PART: Final = 5 * 1024 * MIB
 LARGEST: Final = MAX_PARTS * MAX_PART
 """Bytes of one object."""
 PARTS_AT_ONCE: Final = 4
+IN_MEMORY: Final = MIB
+"""Bytes of an object that is read before it is sent, and is sent at once; see client.py."""
 
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 _log = logging.getLogger(__name__)
@@ -98,11 +101,15 @@ class Uploader:
             )
 
     def _put(self, key: str, source: Source, fields: Mapping[str, Any], if_etag: str | None) -> str:
-        body = Slice(source, 0, source.size)
-        digest = body.md5() if self.md5 else None
+        whole = Slice(source, 0, source.size)
+        content = whole.read() if source.size <= IN_MEMORY else None
+        digest = None
+        if self.md5:
+            digest = whole.md5() if content is None else _md5(content)
 
         def send(condition: Condition) -> Mapping[str, Any]:
-            body.seek(0)
+            whole.seek(0)
+            body = whole if content is None else content
             return self._call("put_object", key, Body=body, **fields, **condition, **_sum(digest))
 
         answer = self.conditions.write(key, if_etag, send)
@@ -175,6 +182,10 @@ class Uploader:
         if head is None:
             raise TransientStoreError(f"{self.bucket.address(key)} was stored and is not there")
         return unquoted(head.get("ETag"))
+
+
+def _md5(content: bytes) -> bytes:
+    return hashlib.md5(content, usedforsecurity=False).digest()
 
 
 def _sum(digest: bytes | None) -> dict[str, str]:
