@@ -38,8 +38,8 @@ def overlaps(path: str, others: Iterable[str]) -> bool:
 class Choice:
     """Which due rows may be sent together with those that are being sent (`sending`).
 
-    What must first be cleared goes before all that lies below, and nothing is cleared above what
-    is being sent. What is held (`held`, by a move or copy under way) rests, with all above and
+    What must first be cleared or made goes before all that lies below, so that it is known then
+    what is there; and nothing is cleared above what is being sent. What is held (`held`, by a move or copy under way) rests, with all above and
     below. `hides` tells whether the row of a directory, if there is one, hides what is below.
     """
 
@@ -68,7 +68,7 @@ class Choice:
             return False
         up = paths.parent(path)
         if up not in self._blocked:
-            self._blocked[up] = self._is_blocked(up) or self._hides(up)
+            self._blocked[up] = self._is_blocked(up) or up in self._sending or self._hides(up)
         return self._blocked[up]
 
     def _clears_what_is_sent(self, row: Row) -> bool:
