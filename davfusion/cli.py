@@ -123,6 +123,14 @@ def command() -> None:
     show_default=True,
     help="Processes that answer requests.",
 )
+@click.option(
+    "--server",
+    type=click.Choice(["cheroot", "granian"]),
+    default="cheroot",
+    show_default=True,
+    help="What speaks HTTP. granian is faster with small answers and less strict; "
+    "it takes davfusion[granian], and Linux.",
+)
 @click.option("--s3-endpoint-url", help="S3 server.  [default: AWS_ENDPOINT_URL, or AWS]")
 @click.option(
     "--s3-path-style/--s3-virtual-host",
@@ -184,7 +192,7 @@ def run(settings: ServeConfig) -> None:
     listener = server.listen(settings.host, settings.port)  # from here on, clients wait
     make = functools.partial(make_application, settings, prepared)
     send = functools.partial(share.run_mover, settings, prepared) if prepared.sends else None
-    spec = server.WorkerSpec(listener, make, tls, settings.log_level, send)
+    spec = server.WorkerSpec(listener, make, tls, settings.log_level, settings.server, send)
     announce(settings, listener, prepared)
     server.Supervisor(spec, settings.workers).run()
     if waiting := share.count_pending(prepared):

@@ -1,13 +1,17 @@
 """What the user chose, checked and frozen."""
 
+import importlib.util
 import ipaddress
 import re
 import socket
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 MB: Final = 1024 * 1024
+
+HttpServerName = Literal["cheroot", "granian"]
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1024, "M": MB, "G": 1024 * MB, "T": 1024 * 1024 * MB}
@@ -53,6 +57,7 @@ class ServeConfig:
     anonymous: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    server: HttpServerName = "cheroot"
     log_level: str = "info"
     s3: S3Options = S3Options()
 
@@ -73,7 +78,16 @@ def check(config: ServeConfig) -> ServeConfig:
             f"without users, anyone who reaches {config.host} could read and delete everything: "
             "give --user or --htpasswd, or say --anonymous if that is meant"
         )
+    if config.server == "granian":
+        _check_granian()
     return config
+
+
+def _check_granian() -> None:
+    if sys.platform != "linux":
+        raise ConfigError("--server granian runs on Linux only")
+    if importlib.util.find_spec("granian") is None:
+        raise ConfigError("--server granian is not installed: pip install 'davfusion[granian]'")
 
 
 def is_loopback(host: str) -> bool:

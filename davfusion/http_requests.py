@@ -120,8 +120,13 @@ def settle_host(headers: Headers, line: RequestLine) -> None:
         raise BadRequestError("no Host header")
     if line.authority:
         headers[b"Host"] = line.authority.rpartition(b"@")[2]
-    if not _HOST.fullmatch(headers.get(b"Host", b"")):
+    if not is_host(headers.get(b"Host", b"")):
         raise BadRequestError("malformed Host header")
+
+
+def is_host(value: bytes) -> bool:
+    """Whether it can be the value of `Host` (RFC 9110 section 7.2); it may be empty."""
+    return _HOST.fullmatch(value) is not None
 
 
 def body_length(headers: Headers, version: tuple[int, int]) -> int | None:

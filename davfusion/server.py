@@ -22,9 +22,10 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from davfusion.access_log import configure_logging
+from davfusion.config import HttpServerName
 from davfusion.http_server import BACKLOG, SHUTDOWN_SECONDS, HttpServer
 from davfusion.platform import START_METHOD, take_address
 
@@ -121,7 +122,32 @@ class WorkerSpec:
     make_application: "Callable[[], WSGIApplication]"
     tls: TlsFiles | None
     log_level: str
+    http_server: HttpServerName = "cheroot"
     send: Callable[[threading.Event], None] | None = None
+
+
+class HttpService(Protocol):
+    """What answers HTTP in a worker."""
+
+    def prepare(self) -> None:
+        """From now on, requests may be answered."""
+
+    def serve(self) -> None:
+        """Return when stop() has been called and the requests under way are answered."""
+
+    def stop(self) -> None:
+        """Called by another thread."""
+
+
+def make_http_server(spec: WorkerSpec) -> HttpService:
+    """The server that `spec` names, with an application of its own; raises ServerError."""
+    if spec.http_server == "cheroot":
+        tls = spec.tls.context() if spec.tls else None
+        return HttpServer(spec.listener, spec.make_application(), tls)
+    from davfusion.http_granian import GranianServer  # noqa: PLC0415 - an extra
+
+    files = (spec.tls.cert, spec.tls.key) if spec.tls else None
+    return GranianServer(spec.listener, spec.make_application(), files)
 
 
 def run_mover(
@@ -140,8 +166,7 @@ def run_worker(
 ) -> None:
     """A worker's whole life: serve until the supervisor stops or dies, or SIGTERM comes."""
     must_stop = _prepared(spec, life, supervisors_end)
-    tls = spec.tls.context() if spec.tls else None
-    server = HttpServer(spec.listener, spec.make_application(), tls)
+    server = make_http_server(spec)
     server.prepare()
     is_ready.set()
     stopper = threading.Thread(target=_stop, args=(server, must_stop), daemon=True)
@@ -168,7 +193,7 @@ def _wait_for_end(life: Connection, must_stop: threading.Event) -> None:
     must_stop.set()
 
 
-def _stop(server: HttpServer, must_stop: threading.Event) -> None:
+def _stop(server: HttpService, must_stop: threading.Event) -> None:
     """Let requests under way finish."""
     _limit(must_stop)
     server.stop()

@@ -5,4 +5,4 @@ import pytest
 pytest.register_assert_rewrite(
     "tests.conformance", "tests.conformance_trees", "tests.conformance_versions"
 )
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.http_names", "tests.servers"]

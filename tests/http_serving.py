@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from davfusion.config import HttpServerName
 from davfusion.http_body import RequestBodyError
-from davfusion.http_server import HttpServer
+from davfusion.server import WorkerSpec, make_http_server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -100,11 +101,15 @@ class Client:
 class Served:
     """A server in this process, and clients for it."""
 
-    def __init__(self, application: "WSGIApplication | None" = None) -> None:
+    def __init__(
+        self, application: "WSGIApplication | None" = None, name: HttpServerName = "cheroot"
+    ) -> None:
         self.application = Recorder()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self._server = HttpServer(self.listener, application or self.application, None)
+        made = application or self.application
+        spec = WorkerSpec(self.listener, lambda: made, None, "info", name)
+        self._server = make_http_server(spec)
         self._server.prepare()
         self._thread = threading.Thread(target=self._server.serve)
         self._thread.start()

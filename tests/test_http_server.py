@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from davfusion.config import HttpServerName
 from davfusion.http_exchange import MAX_DRAINED_BYTES
 from tests.http_serving import Client, Recorder, Served, chunked, sized
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    served = Served()
+def server(http_name: HttpServerName) -> Iterator[Served]:
+    served = Served(name=http_name)
     yield served
     served.stop()
 

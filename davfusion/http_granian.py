@@ -1,0 +1,295 @@
+"""One worker's HTTP server where `--server granian` is chosen: hyper's HTTP, in Rust.
+
+This is the only importer of granian. It has no public way to serve WSGI on a socket that listens
+already, in a process that is not its own, so what granian's own worker processes call is called
+here; the extra in setup.cfg holds it to the versions for which that was checked.
+"""
+
+import asyncio
+import io
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from granian._futures import _new_cbscheduler
+from granian._granian import SocketHolder, WorkerSignal, WSGIWorker
+from granian.http import HTTP1Settings
+
+from davfusion.access_log import LOGGED, log_request
+from davfusion.http_body import Body, RequestBodyError
+from davfusion.http_environ import RefusedError, Source, announced_body, check
+from davfusion.http_exchange import IDLE_SECONDS
+from davfusion.http_inbox import MAX_HEADER_BYTES, SHORT
+from davfusion.http_server import BACKLOG, LINGER_SECONDS, MAX_CONNECTIONS
+from davfusion.memo import REPEATABLE, Memo
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger(__name__)
+
+THREADS: Final = 32
+"""Requests that one worker serves at a time. Each may be held up by its client for long."""
+
+HEAD_SECONDS = IDLE_SECONDS
+"""How long a connection may wait for a request and for all of its head: granian has one limit."""
+
+_PROBE_SECONDS: Final = 15
+_DROPPED_PIECE: Final = 64
+"""Bytes; granian waits until it has all of a piece, so only between them does the time count."""
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass
+class _Answer:
+    """What the application has said so far."""
+
+    status: int = 0
+    headers: Headers = ()  # type: ignore[assignment]
+
+    def start(
+        self, status: str, headers: Headers, _exc_info: object = None, /
+    ) -> Callable[[bytes], object]:
+        """WSGI's start_response."""
+        if not all(value.isascii() for _, value in headers):
+            raise ValueError("a header of the answer is not ASCII")
+        self.status, self.headers = int(status[:3]), headers
+        return _no_write
+
+    @property
+    def length(self) -> int | None:
+        """What the application has announced."""
+        for name, value in self.headers:
+            if name.lower() == "content-length":
+                return int(value)
+        return None
+
+
+def _no_write(_piece: bytes) -> object:
+    raise NotImplementedError("applications give their answers as pieces")
+
+
+class _Pieces:
+    """The rest of an answer as granian takes it: it stops at an error, and calls close()."""
+
+    def __init__(self, first: bytes, rest: Iterator[bytes], close: Callable[[], None]) -> None:
+        self._first: bytes | None = first
+        self._rest = rest
+        self.close = close
+
+    def __next__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        try:
+            return next(self._rest)
+        except StopIteration:
+            raise
+        except Exception:
+            logger.exception("an answer broke off")
+            raise StopIteration from None
+
+
+class GranianServer:
+    """Serves `application` on a socket that listens already and that other processes share.
+
+    `tls` are the PEM files of certificate chain and key.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        application: "WSGIApplication",
+        tls: tuple[Path, Path] | None,
+    ) -> None:
+        self._listener = listener
+        self._application = application
+        self._tls = tls
+        self._signal = WorkerSignal()
+        self._loop = asyncio.new_event_loop()  # granian looks at it, and never runs it
+        self._has_ended = threading.Event()
+        self._signal.add_cb(self._has_ended.set)
+        self._may_linger = threading.Semaphore(THREADS // 2)
+        self._memo: Memo | None = None
+        self._base = {
+            "SCRIPT_NAME": "",
+            "SERVER_SOFTWARE": "davfusion",
+            "wsgi.errors": sys.stderr,
+            "wsgi.multiprocess": True,
+            "wsgi.multithread": True,
+            "wsgi.run_once": False,
+            "wsgi.version": (1, 0),
+        }
+
+    def prepare(self) -> None:
+        """Start the threads, which take connections at once."""
+        _end_dead_connections(self._listener)
+        cert, key = map(str, self._tls) if self._tls else (None, None)
+        holder = SocketHolder(os.dup(self._listener.fileno()), False, BACKLOG)  # type: ignore[call-arg]
+        worker = WSGIWorker(  # type: ignore[call-arg]
+            1,
+            (None, holder),
+            None,  # type: ignore[arg-type]
+            py_threads=THREADS,
+            backpressure=MAX_CONNECTIONS,
+            http1_opts=HTTP1Settings(
+                header_read_timeout=HEAD_SECONDS * 1000, max_buffer_size=MAX_HEADER_BYTES
+            ),
+            ssl_enabled=self._tls is not None,
+            ssl_cert=cert,
+            ssl_key=key,
+            ssl_protocol_min="tls1.2",
+            ssl_crl=[],
+            metrics=(None, None),
+        )
+        scheduler = _new_cbscheduler(self._loop, self._handle, True)
+        worker.serve_mtr(scheduler, self._loop, self._signal)  # type: ignore[attr-defined]
+
+    def serve(self) -> None:
+        """Returns when stop() was called and the requests under way have been answered."""
+        self._has_ended.wait()
+        self._loop.close()
+        self._listener.close()
+
+    def stop(self) -> None:
+        """Take no more requests."""
+        self._signal.set()
+
+    def _handle(self, protocol: Any, environ: "WSGIEnvironment") -> None:
+        """Answer one request; in one of granian's threads."""
+        source = Source(environ.pop("wsgi.input"))
+        body: Body | None = None
+        is_unread = True
+        try:
+            check(environ)
+            body = announced_body(environ, source)
+            self._answer(protocol, environ, body)
+            is_unread = body is not None and not body.is_at_end
+        except RefusedError as error:
+            request = f"{environ['REQUEST_METHOD']} ({error})"
+            log_request(environ["REMOTE_ADDR"], "", request, str(error.status), 0)
+            _say(protocol, error.status, str(error))
+        except RequestBodyError as error:
+            logger.info("%s: %s", environ["REMOTE_ADDR"], error)
+            _say(protocol, 400, str(error))
+        except Exception:
+            logger.exception("a request failed")
+            _say(protocol, 500, "the server failed")
+        if is_unread and not _is_awaited(environ, body):
+            self._linger(source)
+
+    def _answer(self, protocol: Any, environ: "WSGIEnvironment", body: Body | None) -> None:
+        if not _is_short(environ, body):
+            environ["wsgi.input"] = body.input() if body else io.BytesIO()
+            self._ask(protocol, environ, body)
+            return
+        content = body.input().read() if body else b""
+        question = (*environ, *environ.values(), content)
+        if found := self._memo.recall(question) if self._memo else None:
+            _repeat(protocol, environ["REMOTE_ADDR"], *found[1])
+            return
+        environ["wsgi.input"] = io.BytesIO(content)
+        answer = self._ask(protocol, environ, body)
+        if answer and (repeatable := environ.get(REPEATABLE)):
+            self._memo, moment = repeatable
+            size = len(content) + len(answer[2])
+            self._memo.keep(question, moment, (*answer, environ.get(LOGGED)), size)
+
+    def _ask(
+        self, protocol: Any, environ: "WSGIEnvironment", body: Body | None
+    ) -> tuple[int, Headers, bytes] | None:
+        """Have the application answer; None unless its answer was of one piece."""
+        answer = _Answer()
+        environ |= self._base
+        pieces = self._application(environ, answer.start)
+        close = getattr(pieces, "close", _nothing)
+        try:
+            rest = filter(None, pieces)
+            first = next(rest, b"")
+            if _is_awaited(environ, body):
+                answer.headers = [*answer.headers, ("Connection", "close")]
+            if environ["REQUEST_METHOD"] == "HEAD" or answer.status in (204, 304):
+                first = b""
+            elif len(first) != answer.length:
+                streamed, close = _Pieces(first, rest, close), _nothing
+                protocol.response_iter(answer.status, answer.headers, streamed)
+                return None
+            protocol.response_bytes(answer.status, answer.headers, first)
+        finally:
+            close()
+        return answer.status, answer.headers, first
+
+    def _linger(self, source: Source) -> None:
+        """Take in what still comes of a body, since otherwise the client may lose the answer.
+
+        As RFC 9112 section 9.6 says. At most half of the threads do, for the client may pause.
+        """
+        if not self._may_linger.acquire(blocking=False):
+            return
+        piece = memoryview(bytearray(_DROPPED_PIECE))
+        until = time.monotonic() + LINGER_SECONDS
+        try:
+            while time.monotonic() < until and source.readinto(piece):
+                pass
+        finally:
+            self._may_linger.release()
+
+
+def _is_short(environ: "WSGIEnvironment", body: Body | None) -> bool:
+    """Whether all of the request may be read before it is looked at."""
+    length = int(environ["CONTENT_LENGTH"]) if body else 0
+    return length <= SHORT and "HTTP_EXPECT" not in environ
+
+
+def _repeat(
+    protocol: Any,
+    address: str,
+    status: int,
+    headers: Headers,
+    content: bytes,
+    logged: tuple[str, str, str] | None,
+) -> None:
+    protocol.response_bytes(status, headers, content)
+    if logged:
+        log_request(address, *logged, 0.0)
+
+
+def _nothing() -> None:
+    """The close() of an answer that has none."""
+
+
+def _is_awaited(environ: "WSGIEnvironment", body: Body | None) -> bool:
+    """Whether the client may be waiting for `100 Continue`, which it will not get any more."""
+    return "HTTP_EXPECT" in environ and (body is None or body.is_untouched)
+
+
+def _say(protocol: Any, status: int, text: str) -> None:
+    """An answer without the application; does nothing where an answer has begun."""
+    content = text.encode() + b"\n"
+    headers = [
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(content))),
+    ]
+    protocol.response_bytes(status, headers, content)
+
+
+def _end_dead_connections(listener: socket.socket) -> None:
+    """Connections inherit it: one whose client is gone, or takes nothing, holds no thread for long.
+
+    granian itself waits for a body, and for a client that does not read, without an end.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, IDLE_SECONDS),
+        (socket.TCP_KEEPINTVL, _PROBE_SECONDS),
+        (socket.TCP_USER_TIMEOUT, IDLE_SECONDS * 1000),
+    ):
+        listener.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,142 @@
+"""What granian is guarded against, and what it does instead where its answers differ."""
+
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from davfusion.access_log import AccessLog
+from davfusion.memo import REPEATABLE, Memo, Repeatable, Validity
+from tests.http_serving import Client, Recorder, Served, sized
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+LARGE = 300_000
+FINDER = b"PUT /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
+FINDER += b"X-Expected-Entity-Length: 5\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    served = Served(name="granian")
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def application(server: Served) -> Recorder:
+    server.application.__init__()  # type: ignore[misc]
+    return server.application
+
+
+@pytest.fixture
+def client(server: Served, application: Recorder) -> Client:
+    return server.client()
+
+
+def test_bodies_arrive_whole_and_the_connection_is_kept(
+    client: Client, application: Recorder
+) -> None:
+    bodies = [b"hello", b"", bytes(range(256)) * 4096 * 5, b"again"]
+    assert [client.ask(sized(body, str(len(body)))) for body in bodies] == [200] * 4
+    assert application.bodies == bodies
+
+
+@pytest.mark.parametrize("sent", [0, 1, 9, 4096, LARGE - 1])
+@pytest.mark.parametrize("length", [10, LARGE])
+def test_a_body_that_breaks_off_is_never_whole(
+    client: Client, application: Recorder, length: int, sent: int
+) -> None:
+    client.send(sized(bytes(min(sent, length - 1)), str(length)))
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.answer()[0] in (400, 0)
+    assert application.bodies == []
+
+
+@pytest.mark.parametrize("size", [3, LARGE])
+def test_a_body_in_chunks_is_refused(client: Client, application: Recorder, size: int) -> None:
+    head = b"PUT /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    client.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (size, bytes(size)))
+    status, _, text = client.answer()
+    assert (status, b"Content-Length" in text) == (411, True)
+    assert application.environs == []
+
+
+@pytest.mark.parametrize(
+    ("chunks", "status"),
+    [
+        (b"5\r\nhello\r\n0\r\n\r\n", 200),
+        (b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", 200),
+        (b"4\r\nhell\r\n0\r\n\r\n", 400),
+        (b"6\r\nhello!\r\n0\r\n\r\n", 400),
+        (b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n", 400),
+        (b"2\r\nhe\r\nzz\r\n", 400),
+    ],
+)
+def test_chunks_are_taken_from_who_says_how_much_comes(
+    client: Client, application: Recorder, chunks: bytes, status: int
+) -> None:
+    assert client.ask(FINDER + chunks) == status
+    assert application.bodies == [b"hello"] * (status == 200)
+
+
+@pytest.mark.parametrize("name", ["If", "If-Match", "Destination", "Overwrite", "Depth"])
+def test_a_condition_that_granian_cannot_read_is_not_passed_over(
+    client: Client, application: Recorder, name: str
+) -> None:
+    field = f"{name}: \u00fc\r\n".encode()
+    assert client.ask(b"GET /x HTTP/1.1\r\nHost: h\r\n" + field + b"\r\n") == 400
+    assert application.environs == []
+
+
+def test_a_refusal_reaches_the_client_in_the_middle_of_a_large_body(client: Client) -> None:
+    size = 4 << 20
+    client.send(b"PUT /refuse HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size)
+    client.send(bytes(size))
+    assert client.answer()[0] == 412
+
+
+def test_a_failing_application_is_answered(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert client.ask(b"GET /fail HTTP/1.1\r\nHost: h\r\n\r\n") == 500
+    assert "the application failed" in caplog.text
+    assert client.ask(sized(b"hello", "5")) == 200
+
+
+def test_an_answer_that_breaks_off_does_not_look_whole(client: Client) -> None:
+    client.send(b"GET /short HTTP/1.1\r\nHost: h\r\n\r\n")
+    status, headers, content = client.answer()
+    assert status == 0 or len(content) < int(headers["content-length"])
+
+
+def test_what_may_be_repeated_is_answered_without_the_application(tmp_path: Path) -> None:
+    memo = Memo(Validity(tmp_path, 5.0, lambda: 0.0))
+    asked = []
+
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        environ[REPEATABLE] = Repeatable(memo, memo.begin())
+        asked.append(environ["wsgi.input"].read())
+        start_response("200 OK", [("Content-Length", "1")])
+        return [b"%d" % len(asked)]
+
+    served = Served(AccessLog(application), "granian")
+    try:
+        client = served.client()
+
+        def answer(request: bytes) -> bytes:
+            client.send(request)
+            return client.answer()[2]
+
+        match, none_match = (
+            b"GET /x HTTP/1.1\r\nHost: h\r\n%b: x\r\n\r\n" % name
+            for name in (b"If-Match", b"If-None-Match")
+        )
+        requests = [match, match, none_match, sized(b"a", "1"), sized(b"b", "1"), sized(b"a", "1")]
+        assert [answer(each) for each in requests] == [b"1", b"1", b"2", b"3", b"4", b"3"]
+        assert asked == [b"", b"", b"a", b"b"]
+    finally:
+        served.stop()
