@@ -13,6 +13,8 @@ from benchmarks.processes import HOST, WrongError
 from benchmarks.seaweedfs import S3
 
 _SEEDERS: Final = 8
+_WORK: Final = ".davfusion-tmp"
+"""Where davfusion prepares what it then renames into place; no client sees it."""
 
 
 class Origin(Protocol):
@@ -92,6 +94,6 @@ class Folder:
         for path in below.rglob("*"):
             key = path.relative_to(self.path).as_posix()
             with suppress(FileNotFoundError):
-                if key.startswith(prefix) and path.is_file():
+                if key.startswith(prefix) and _WORK not in path.parts and path.is_file():
                     found[key] = path.stat().st_size
         return found

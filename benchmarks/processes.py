@@ -48,7 +48,7 @@ def is_open(port: int) -> bool:
 
 
 def wait_until(
-    is_so: Callable[[], bool], what: str, *, limit: float = 300, step: float = 0.02
+    is_so: Callable[[], bool], what: str, *, limit: float = 120, step: float = 0.02
 ) -> None:
     """Ask every `step` seconds; WrongError after `limit` seconds."""
     end = time.monotonic() + limit
