@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def _run(only: str, reps: int, scale: float, servers: tuple[str, ...]) -> Result
     if not any(race.workloads for race in chosen):
         raise click.UsageError(f"no workload is called {only}")
     results = Results(about.about(chosen, reps, scale))
+    start = time.monotonic()
     races.run(chosen, results, reps, scale)
+    results.about["minutes"] = round((time.monotonic() - start) / 60, 1)
     return results
 
 

@@ -18,6 +18,7 @@ ABOUT = {
     "arguments": "",
     "reps": 1,
     "scale": 1.0,
+    "minutes": 1,
     "machine": {},
     "versions": {},
     "commands": {},

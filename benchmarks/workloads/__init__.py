@@ -4,12 +4,12 @@ from functools import partial
 from typing import Final
 
 from benchmarks.contenders import OURS
-from benchmarks.growth import journal
 from benchmarks.growth.series import ENTRIES, PENDING
 from benchmarks.workload import Workload
 from benchmarks.workloads import (
     delete,
     hot,
+    journal,
     list,
     put_big,
     put_parallel,
