@@ -4,6 +4,7 @@ granian 2.8 ends a body that was cut off or is malformed as if it were whole. So
 length is announced are taken, and counted.
 """
 
+import io
 from typing import TYPE_CHECKING, Any, Final
 
 from davfusion.http_body import Body, LengthBody, RequestBodyError
@@ -42,8 +43,8 @@ class Source:
         buffer[: len(data)] = data
         return len(data)
 
-    def readline(self, limit: int, /) -> bytes:
-        raise NotImplementedError("granian takes chunks apart")
+    def readline(self, limit: int, /) -> bytes:  # noqa: ARG002 - of the protocol
+        raise io.UnsupportedOperation("granian takes chunks apart")
 
 
 class _ChunkedBody(LengthBody):

@@ -74,7 +74,7 @@ class _Answer:
 
 
 def _no_write(_piece: bytes) -> object:
-    raise NotImplementedError("applications give their answers as pieces")
+    raise TypeError("applications give their answers as pieces")
 
 
 class _Pieces:

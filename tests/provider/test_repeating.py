@@ -30,6 +30,7 @@ class Share:
         self.now = 1_700_000_000.0
         self.folder = folder
         self.truth = RemoteStore()
+        self.opened: list[MultiprocessingCachingStore | State] = []
         self.asked = ObservedStore(self._share())
         self.client, self.other = DavClient(self.asked, self._state()), self.worker()
         self.client.mkcol("/d")
@@ -41,11 +42,19 @@ class Share:
     def worker(self) -> DavClient:
         return DavClient(self._share(), self._state())
 
+    def close(self) -> None:
+        for opened in self.opened:
+            opened.close()
+
     def _share(self) -> MultiprocessingCachingStore:
-        return writeback.share(self.truth, self.folder, age=SECONDS, clock=self.clock)
+        share = writeback.share(self.truth, self.folder, age=SECONDS, clock=self.clock)
+        self.opened.append(share)
+        return share
 
     def _state(self) -> State:
-        return State(self.folder / "test" / "state.sqlite", self.clock)
+        state = State(self.folder / "test" / "state.sqlite", self.clock)
+        self.opened.append(state)
+        return state
 
     def again(self, request: Callable[[], Reply]) -> int:
         """What is asked for the second of two requests, which are answered alike."""
@@ -70,8 +79,7 @@ class Share:
 def share(tmp_path: Path) -> Iterator[Share]:
     share = Share(tmp_path)
     yield share
-    for client in (share.client, share.other):
-        client.state.close()
+    share.close()
 
 
 def test_a_question_is_answered_once(share: Share) -> None:
@@ -149,8 +157,7 @@ def test_what_the_mover_has_done_shows_at_once(share: Share) -> None:
     assert share.truth.get_file("/d/f") == b"one"
 
 
-def test_a_foreign_change_shows_soon_after_the_listings_have_expired(tmp_path: Path) -> None:
-    share = Share(tmp_path)
+def test_a_foreign_change_shows_soon_after_the_listings_have_expired(share: Share) -> None:
     share.truth.store_fileobject(io.BytesIO(b"theirs"), "/t")
     assert share.client.get("/t").body == b"theirs"
     share.truth.store_fileobject(io.BytesIO(b"another"), "/t")
@@ -164,13 +171,16 @@ def test_nothing_is_given_again_where_outside_changes_show_at_once(tmp_path: Pat
     """A local folder, and --cache-expiration 0; and where the locks lie elsewhere."""
     assert MemoryStore().validity is None
     assert writeback.share(MemoryStore(), tmp_path / "0", age=0).validity is None
-    share = ObservedStore(writeback.share(RemoteStore(), tmp_path))
+    cache = writeback.share(RemoteStore(), tmp_path)
+    share = ObservedStore(cache)
     client = DavClient(share, State(tmp_path / "state.sqlite"))
     client.put("/f", b"x")
     client.get("/f")
     share.reset()
     client.get("/f")
     assert share.calls.total() > 0
+    client.state.close()
+    cache.close()
 
 
 def _renew(folder: Path) -> None:
