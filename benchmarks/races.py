@@ -23,6 +23,8 @@ ON_S3_RACE: Final = "s3"
 ON_FOLDER_RACE: Final = "folder"
 PEERS: Final = {ON_S3_RACE: contenders.RCLONE.name, ON_FOLDER_RACE: contenders.WSGIDAV.name}
 """Whom davfusion is compared with."""
+_SHOWN: Final = 2_000
+"""Characters of a log."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,14 @@ class _Runner:
             for kept in self.folder.glob("kept-*"):
                 shutil.rmtree(kept)
 
+    @property
+    def _log(self) -> Path:
+        """Of the turn's server."""
+        return self.folder / "log"
+
+    def _log_end(self) -> str:
+        return self._log.read_text(errors="replace")[-_SHOWN:]
+
     def _take(self, workload: Workload, contender: Contender, rep: int) -> None:
         """One turn, and its figures or what went wrong into the results."""
         title = f"{self.race.name}/{workload.name} {rep} {contender.name}"
@@ -96,7 +106,7 @@ class _Runner:
                 figures = workload.measure(turn)
         except Exception as error:  # of whatever kind: the other turns go on
             self.results.wrong.append(f"{title}: {error!r}")
-            _say(f"{title}: WRONG: {error!r}")
+            _say(f"{title}: WRONG: {error!r}\nIts log ends with:\n{self._log_end()}")
             return
         self.results.add(self.race.name, workload.name, contender.name, figures)
         _say(f"{title}: {', '.join(f'{name} {digits(v)}' for name, v in figures.items())}")
@@ -108,6 +118,7 @@ class _Runner:
         cache = self.folder / f"cache-{self.turns}"
         for folder in (kept, cache):
             folder.mkdir(exist_ok=True)
+        self._log.write_bytes(b"")
         origin = self._origin(workload)
         yield Turn(
             contender,
@@ -117,7 +128,7 @@ class _Runner:
             self.scale,
             cache,
             kept,
-            cache / "log",
+            self._log,
         )
         shutil.rmtree(cache)
         if workload.writes and isinstance(origin, Folder):

@@ -52,8 +52,8 @@ def _machine(results: Results) -> list[str]:
         "date": about["date"],
         **about["machine"],
         **about["versions"],
-        "turns": f"{about['reps']} of each contender, at scale {about['scale']:g}; "
-        f"{about['minutes']:g} minutes",
+        "turns": f"{about['reps']} of each contender, at scale {about['scale']:g}",
+        "took": f"{about['minutes']:g} minutes",
     }
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
 
