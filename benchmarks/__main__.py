@@ -1,6 +1,7 @@
 """python -m benchmarks: run the races, print the tables, and write docs/performance.md."""
 
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -51,6 +52,7 @@ def main(*, json_file: Path | None, from_json: Path | None, docs: Path | None, *
 
     Progress goes to stderr. Exits with 1 if a server answered or stored something wrong.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # servers end with us
     results = Results.read(from_json) if from_json else _run(**what)
     if json_file:
         results.write(json_file)
