@@ -140,7 +140,9 @@ class Relocation:
         `left` is what of it the store still has at `src`. OvertakenError unless `src` is as `seen`.
         What has changed at `dst` after the change `latest`, while the store copied, came later.
         """
-        replaced = self._overlay.held(self._journal.view(dst), strict=False)
+        replaced = Held(NOTHING)
+        if stored.kind == NOTHING:
+            replaced = self._overlay.held(self._journal.view(dst), strict=False)
         missing = self._overlay.missing_above(dst)
         links = _Links(self._files)
         try:

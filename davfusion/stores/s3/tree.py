@@ -5,12 +5,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from davfusion.stores.s3.bucket import AT_ONCE, Bucket, Failures
+from davfusion.stores.s3.bucket import Bucket, Failures
 from davfusion.stores.s3.copy import Copier
 from davfusion.stores.s3.listing import Entry, Keys
+from davfusion.stores.s3.look import Found
 from davfusion.stores.s3.parallel import run_all
 from davfusion.stores.store import PartialFailureError, StoreAccessError
 
+COPIES_AT_ONCE: Final = 32
+"""More than of other requests: all that one carries is its answer, long after it was asked."""
 _SHOWN: Final = 3
 
 
@@ -25,18 +28,20 @@ class TreeCopy:
     copied: list[str] = field(default_factory=list)
     failures: Failures = field(default_factory=dict)
 
-    def run(self, replaced_file: str | None) -> None:
+    def run(self, replaced: Found) -> None:
         """Copy, going on past failures; without any, what else was at the destination goes.
 
-        Markers come after `replaced_file`, the key of a file of the destination's name, is gone:
-        SeaweedFS refuses them beside it.
+        Markers come after a file of the destination's name is gone: SeaweedFS refuses them beside
+        it.
         """
-        left_over = {entry.key for entry in self.bucket.entries(self.dst)}
+        left_over: set[str] = set()
+        if replaced.is_folder:
+            left_over.update(entry.key for entry in self.bucket.entries(self.dst))
         markers: list[Entry] = []
         with self.noting():
             self._copy_all(self._contents(left_over, markers))
-        if replaced_file is not None:
-            self._replace(replaced_file, markers)
+        if replaced.head is not None:
+            self._replace(self.dst.removesuffix("/"), markers)
         with self.noting():
             self._copy_all(markers)
             if not self.copied and not self.failures:
@@ -85,7 +90,7 @@ class TreeCopy:
         return {key[: end + 1] for key in keys for end in range(start, len(key)) if key[end] == "/"}
 
     def _copy_all(self, entries: Iterable[Entry]) -> None:
-        for entry, done in run_all(self._copy, entries, AT_ONCE):
+        for entry, done in run_all(self._copy, entries, COPIES_AT_ONCE):
             error = done.exception()
             if error is None:
                 self.copied.append(entry.key)
