@@ -1,11 +1,13 @@
 """What a request says: paths, Destination, Depth, Overwrite."""
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsgidav.dav_error import DAVError
 
-from davfusion.provider.request import decode_path
+from davfusion.provider.request import UNQUOTED, DavRequest, decode_path
 from davfusion.stores.paths import check_path
 from tests.provider.client import DavClient
 
@@ -164,3 +166,9 @@ def test_a_huge_xml_body_is_refused() -> None:
 def test_utf_16_xml_is_read() -> None:
     text = '<?xml version="1.0" encoding="utf-16"?><propfind xmlns="DAV:"><propname/></propfind>'
     assert DavClient()("PROPFIND", "/", text.encode("utf-16"), {"Depth": "0"}).status == 207
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"])))
+def test_hrefs_are_quoted(name: str) -> None:
+    request = DavRequest({"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/at", "PATH_INFO": "/"})
+    assert request.href("/" + name) == quote("/at/" + name, safe=UNQUOTED)

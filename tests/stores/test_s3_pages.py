@@ -17,6 +17,7 @@ from davfusion.stores.s3.pages import page_of, read_page
 
 AWS = "http://s3.amazonaws.com/doc/2006-03-01/"
 KEYS = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+QUOTED = st.lists(KEYS | st.sampled_from(["+", "%2B", "%C3", "%BC", "%00", "%"])).map("".join)
 DATES = st.integers(0, 1 << 34).map(
     lambda second: f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
 )
@@ -51,7 +52,7 @@ def write(text: str, is_url: bool) -> str:
 def objects(draw: st.DrawFn, is_url: bool) -> str:
     """An object as some server writes it: more or less of it, in any order."""
     members = [
-        element("Key", write(draw(KEYS), is_url)),
+        element("Key", escape(draw(QUOTED)) if is_url else write(draw(KEYS), is_url)),
         element("Size", str(draw(st.integers(0, 1 << 42)))),
         element("LastModified", draw(DATES) + draw(st.sampled_from(["Z", ".000Z", ".123456Z"]))),
     ]
