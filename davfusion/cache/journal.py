@@ -94,6 +94,11 @@ class Journal:
         sql = "SELECT 1 FROM pending WHERE spool >= ? AND spool < ? LIMIT 1"
         return bool(self._reading.rows(sql, names_in(pack)))
 
+    def in_pack(self, pack: str) -> list[Row]:
+        """The rows whose content lies in that pack of the spool."""
+        with self._reading.transaction(write=False) as db:
+            return journal_rows.rows_in(db, names_in(pack))
+
     def has_below(self, directory: str) -> bool:
         """Whether there is any row below."""
         with self._reading.transaction(write=False) as db:

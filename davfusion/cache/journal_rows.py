@@ -67,6 +67,16 @@ def rows_below(db: sqlite3.Connection, directory: str) -> list[Row]:
     return [Row(*row) for row in db.execute(sql, below(directory))]
 
 
+def rows_in(db: sqlite3.Connection, names: tuple[str, str]) -> list[Row]:
+    """Whose content in the spool has a name of `names[0] <= name < names[1]`."""
+    sql = f"SELECT {COLUMNS} FROM pending WHERE spool >= ? AND spool < ?"  # noqa: S608
+    return [Row(*row) for row in db.execute(sql, names)]
+
+
+def is_sending(db: sqlite3.Connection, path: str) -> bool:
+    return bool(db.execute("SELECT 1 FROM sending WHERE path = ?", (path,)).fetchone())
+
+
 def has_below(db: sqlite3.Connection, directory: str) -> bool:
     sql = f"SELECT 1 FROM pending WHERE {_BELOW} LIMIT 1"  # noqa: S608
     return db.execute(sql, below(directory)).fetchone() is not None

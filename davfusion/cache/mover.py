@@ -20,6 +20,7 @@ from davfusion.cache.pending import DELETIONS, LARGE, SMALL, Row
 from davfusion.cache.reserve import Reserve
 from davfusion.cache.sender import Sender, Sending
 from davfusion.cache.spool import disk_space
+from davfusion.cache.unpacking import AFTER, unpack
 from davfusion.platform import lock_file
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.store import (
@@ -59,6 +60,7 @@ class Mover:
         self._sender = Sender(store, self._service, self._outbox, folder.spool, self._reached)
         self._failures = 0
         self._pause_until = 0.0
+        self._unpacked = time.monotonic()
         self._lock = threading.Lock()
         self._under_way: dict[Future[None], list[Sending]] = {}
         self._probe: Future[None] | None = None
@@ -97,6 +99,9 @@ class Mover:
         for together in _jobs(rows):
             self._sender.send([Sending(row, self._outbox) for row in together])
         packs.sweep(self._folder.spool, self._journal.needs_pack)
+        if time.monotonic() >= self._unpacked + AFTER:
+            unpack(self._journal, self._folder.spool)
+            self._unpacked = time.monotonic()
         return len(rows)
 
     def _loop(

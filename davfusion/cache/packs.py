@@ -159,10 +159,25 @@ def sweep(files: FileStore, is_needed: Callable[[str], bool]) -> None:
 
 
 def _remove_unless_open(pack: Path, is_needed: Callable[[str], bool]) -> None:
-    with pack.open("rb+") as file:
-        # Once it is locked, there is nobody any more who could give a row a content of it.
-        if lock_file(file) and not is_needed(pack.name):
-            pack.unlink()
+    # Once it is closed, there is nobody any more who could give a row a content of it.
+    if is_closed(pack) and not is_needed(pack.name):
+        pack.unlink()
+
+
+def is_closed(pack: Path) -> bool:
+    """Whether no process adds to it any more; also when it is gone."""
+    try:
+        with pack.open("rb+") as file:
+            return lock_file(file)
+    except FileNotFoundError:
+        return True
+
+
+def size_of(pack: Path) -> int:
+    """Bytes; 0 when it is gone."""
+    with suppress(FileNotFoundError):
+        return pack.stat().st_size
+    return 0
 
 
 class _Pack:

@@ -9,16 +9,15 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from davfusion.cache.block_cache import BlockCache
 from davfusion.cache.disposable import exclusive
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
-from davfusion.cache.packs import all_packs
+from davfusion.cache.packs import all_packs, size_of
 from davfusion.cache.spool import TooLargeError
 from davfusion.stores.store import StoreSpaceLimitError, TransientStoreError
 
@@ -60,12 +59,12 @@ class Room:
 
     def _kept(self) -> int:
         # A pack on its way here from `tmp` may be counted twice, but not missed.
-        return self._journal.volume() + sum(_existing_sizes(all_packs(self._spool)))
+        return self._journal.volume() + sum(map(size_of, all_packs(self._spool)))
 
     def _standing(self) -> int:
         """Bytes of packs that stay though all in them has been sent: processes have them open."""
         packs = all_packs(self._spool)
-        return sum(_existing_sizes(p for p in packs if not self._journal.needs_pack(p.name)))
+        return sum(size_of(pack) for pack in packs if not self._journal.needs_pack(pack.name))
 
     def reserve_now(self, file: BinaryIO, size: int) -> bool:
         """As reserve, but False where the caller would have to wait."""
@@ -143,12 +142,6 @@ class _Receiving(NamedTuple):
 
     size: int
     promised: int
-
-
-def _existing_sizes(files: Iterable[Path]) -> Iterator[int]:
-    for path in files:
-        with suppress(FileNotFoundError):
-            yield path.stat().st_size
 
 
 def _full() -> StoreSpaceLimitError:
