@@ -58,8 +58,7 @@ class Journal:
 
     def view(self, path: str) -> View:
         """What is pending at the path, and whether the store's content there is to be seen."""
-        with self._reading.transaction(write=False) as db:
-            return journal_rows.view(db, path)
+        return journal_rows.view_by(self._reading.rows, path)
 
     def listing(self, directory: str) -> tuple[View, list[Row], dict[str, Alias]]:
         """The directory, and the rows and the aliases of the paths right below, of one moment."""

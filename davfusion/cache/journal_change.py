@@ -73,9 +73,11 @@ class Change:
 
     def drop_below(self, directory: str, *, keep: Iterable[str] = ()) -> None:
         """Forget what was to become of the paths below."""
-        for row in journal_rows.rows_below(self.db, directory):
+        rows = journal_rows.rows_below(self.db, directory)
+        for row in rows:
             self._discard(row, keep)
-        journal_rows.drop_below(self.db, directory)
+        if rows:
+            journal_rows.drop_below(self.db, directory)
 
     def overrule(self, path: str) -> None:
         """What the store has where something is pending, at the path or below, is not to count.

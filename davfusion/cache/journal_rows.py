@@ -1,14 +1,15 @@
 """Reading and writing the journal's rows, inside of a transaction of the caller."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from davfusion.cache.pending import COLUMNS, DIRECTORY, FILE, INSERT, LANES, PARTS_FROM, Row, View
 from davfusion.database import below
 from davfusion.stores import paths
 from davfusion.stores.store import Metadata
 
+Query = Callable[[str, Sequence[Any]], list[Any]]
 _BELOW = "path >= ? AND path < ?"
 
 
@@ -27,13 +28,22 @@ class Alias(NamedTuple):
 
 
 def view(db: sqlite3.Connection, path: str) -> View:
+    return view_by(lambda sql, values: db.execute(sql, values).fetchall(), path)
+
+
+def view_by(query: Query, path: str) -> View:
+    """As view, by one query, which needs no transaction."""
     steps = [path, *paths.ancestors(path)]
     marks = ", ".join("?" * len(steps))
-    sql = f"SELECT {COLUMNS} FROM pending WHERE path IN ({marks})"  # noqa: S608
-    rows = {row[0]: Row(*row) for row in db.execute(sql, steps)}
+    columns = COLUMNS.replace("bytes", "pending.bytes")
+    sql = (
+        f"SELECT done, {columns} FROM total"  # noqa: S608
+        f" LEFT JOIN pending ON path IN ({marks})"
+    )
+    found = query(sql, steps)
+    rows = {row[0]: Row(*row) for _, *row in found if row[0] is not None}
     own = rows.pop(path, None)
-    (done,) = db.execute("SELECT done FROM total").fetchone()
-    return View(path, own, any(row.hides_below for row in rows.values()), done)
+    return View(path, own, any(row.hides_below for row in rows.values()), found[0][0])
 
 
 def get(db: sqlite3.Connection, path: str) -> Row | None:

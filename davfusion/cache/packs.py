@@ -192,6 +192,9 @@ class _Pack:
         self.end = _START
         self.unsettled = 0
 
+    def __del__(self) -> None:
+        self.file.close()
+
     def take(self, size: int) -> int:
         """The place of a record of that size."""
         at = self.end

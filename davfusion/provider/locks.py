@@ -145,31 +145,37 @@ class LockTable:
         """
         now = self._clock()
         query = self._database.rows
-        locks = _covering(query, path, now)
+        locks = [
+            lock
+            for lock in _at_and_above(query, path, now)
+            if lock.is_deep or lock.root == path or (membership and lock.root == paths.parent(path))
+        ]
         if tree:
             locks += _below(query, path, now)
-        if membership and path != paths.ROOT:
-            up = paths.parent(path)
-            locks += [lock for lock in _covering(query, up, now) if lock.root == up]
         if closed := _closed(locks, tokens, principal):
             raise LockedError(closed)
 
     def remove_tree(self, path: str) -> None:
         """End the locks on `path` and below: what they locked is gone."""
+        where, values = "root = ? OR (root >= ? AND root < ?)", (path, *below(path))
+        if not self._database.rows(f"SELECT 1 FROM lock WHERE {where} LIMIT 1", values):  # noqa: S608
+            return
         with self._database.transaction() as connection:
-            connection.execute(
-                "DELETE FROM lock WHERE root = ? OR (root >= ? AND root < ?)", (path, *below(path))
-            )
+            connection.execute(f"DELETE FROM lock WHERE {where}", values)  # noqa: S608
 
 
 def _covering(query: Query, path: str, now: float) -> list[Lock]:
+    return [lock for lock in _at_and_above(query, path, now) if lock.root == path or lock.is_deep]
+
+
+def _at_and_above(query: Query, path: str, now: float) -> list[Lock]:
     above = list(paths.ancestors(path))
     marks = ", ".join("?" * (len(above) + 1))
     rows = query(
         f"SELECT {_COLUMNS} FROM lock WHERE root IN ({marks}) AND expires > ?",  # noqa: S608
         (path, *above, now),
     )
-    return [lock for lock in map(Lock.from_row, rows) if lock.root == path or lock.is_deep]
+    return list(map(Lock.from_row, rows))
 
 
 def _below(query: Query, path: str, now: float) -> list[Lock]:

@@ -63,6 +63,8 @@ class DeadProperties:
 
     def remove_tree(self, path: str) -> None:
         """Forget the properties of `path` and of everything below it."""
+        if not self._has_any(path):
+            return
         with self._database.transaction() as connection:
             _remove(connection, path)
 
@@ -76,26 +78,35 @@ class DeadProperties:
 
     def move_tree(self, src: str, dst: str) -> None:
         """As copy, and `src` has none any more."""
+        if not (self._has_any(src) or self._has_any(dst)):
+            return
         with self._database.transaction() as connection:
             _copy(connection, src, dst, tree=True, failed=())
             _remove(connection, src)
+
+    def _has_any(self, path: str) -> bool:
+        """Whether there are any of `path` or below; most trees have none, and need no commit."""
+        sql = f"SELECT 1 FROM property WHERE {_TREE} LIMIT 1"  # noqa: S608
+        return bool(self._database.rows(sql, _tree(path)))
 
 
 def _place(path: str) -> tuple[str, str]:
     return paths.parent(path), paths.name(path)
 
 
+def _tree(path: str) -> tuple[str, ...]:
+    """The values of _TREE."""
+    return (*_place(path), path, *below(path))
+
+
 def _remove(connection: sqlite3.Connection, path: str) -> None:
-    connection.execute(
-        f"DELETE FROM property WHERE {_TREE}",  # noqa: S608
-        (*_place(path), path, *below(path)),
-    )
+    connection.execute(f"DELETE FROM property WHERE {_TREE}", _tree(path))  # noqa: S608
 
 
 def _copy(
     connection: sqlite3.Connection, src: str, dst: str, *, tree: bool, failed: Collection[str]
 ) -> None:
-    where, values = (_TREE, (*_place(src), src, *below(src))) if tree else (_HERE, _place(src))
+    where, values = (_TREE, _tree(src)) if tree else (_HERE, _place(src))
     rows = connection.execute(
         f"SELECT directory, name, property, value FROM property WHERE {where}",  # noqa: S608
         values,
