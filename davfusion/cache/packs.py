@@ -13,6 +13,7 @@ import os
 import struct
 import threading
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -186,14 +187,12 @@ class _Pack:
     def __init__(self, file: BinaryIO, path: Path, size: int) -> None:
         self.path = path
         self.id = uuid.UUID(path.name).bytes
-        self.file = file
+        self.descriptor = file.fileno()
+        self.close = weakref.finalize(self, file.close)
         self.flush = SharedFlush(path)
         self.left = size - _START
         self.end = _START
         self.unsettled = 0
-
-    def __del__(self) -> None:
-        self.file.close()
 
     def take(self, size: int) -> int:
         """The place of a record of that size."""
@@ -246,7 +245,7 @@ class Packer:
             self._unsettled[name] = pack
         head = _HEAD.pack(pack.id, len(content), len(behind), False, False, False)
         try:
-            write_at(pack.file.fileno(), head + content + behind, at)
+            write_at(pack.descriptor, head + content + behind, at)
             with self._lock:
                 flush_all = pack.flush.written()
             flush_all()
@@ -259,7 +258,7 @@ class Packer:
         """After a transaction that was to name the content, however it ended."""
         at = int(name.partition(_SEPARATOR)[2])
         pack = self._unsettled[name]
-        write_at(pack.file.fileno(), b"\1", at + (_NAMED if is_needed else _REMOVED))
+        write_at(pack.descriptor, b"\1", at + (_NAMED if is_needed else _REMOVED))
         with self._lock:
             del self._unsettled[name]
             pack.unsettled -= 1
@@ -285,7 +284,7 @@ class Packer:
 
     def _close_if_done(self, pack: _Pack) -> None:
         if pack is not self._current and not pack.unsettled:
-            pack.file.close()
+            pack.close()
 
     def _begin(self) -> _Pack | None:
         """A new pack, locked before anybody else sees it."""
