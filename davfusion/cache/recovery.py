@@ -83,8 +83,8 @@ def reconcile(journal: Journal, spool: FileStore, folder: Path, *, is_whole: boo
             else:
                 _keep(found, folder / LOST)
     for record in packs.records(spool):
-        if record.name not in rows and _is_lost(record, is_whole=is_whole):
-            _keep_record(record, spool, folder / LOST)
+        if record.name not in rows and not record.is_removed:
+            _let_go(record, spool, folder / LOST, is_whole=is_whole)
     packs.sweep(spool, journal.needs_pack)
     _mark_missing(journal, spool, rows)
 
@@ -105,18 +105,17 @@ def _holds(spool: FileStore, name: str, size: int) -> bool:
 
 def _is_lost(record: packs.Record, *, is_whole: bool) -> bool:
     """Whether the journal should name a record that it does not name; as of files in `tmp`."""
-    if record.is_removed:
-        return False
     if not is_whole:
         return read_note(record.path, record.start, record.end) is not None
     return record.is_named and not record.is_apart
 
 
-def _keep_record(record: packs.Record, spool: FileStore, lost: Path) -> None:
-    aside = spool.path(record.name, "tmp")
-    aside.unlink(missing_ok=True)
-    packs.copy(spool, record.name, aside)
-    _keep(aside, lost)
+def _let_go(record: packs.Record, spool: FileStore, lost: Path, *, is_whole: bool) -> None:
+    if _is_lost(record, is_whole=is_whole):
+        aside = spool.path(record.name, "tmp")
+        aside.unlink(missing_ok=True)
+        packs.copy(spool, record.name, aside)
+        _keep(aside, lost)
     packs.remove(spool, record.name)
 
 
