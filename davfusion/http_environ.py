@@ -24,6 +24,9 @@ _MEANINGFUL: Final = tuple(
 """Without its value, the request would be another. granian gives "" for what is not ASCII."""
 
 
+_TOO_LONG: Final = "the body is longer than X-Expected-Entity-Length says"
+
+
 class RefusedError(Exception):
     """The request is answered with this status, and never reaches the application."""
 
@@ -53,7 +56,7 @@ class _ChunkedBody(LengthBody):
     def _fill(self, view: memoryview) -> int:
         count = super()._fill(view)
         if self._left == 0 and self._source.readinto(memoryview(bytearray(1))):
-            raise RequestBodyError("the body is longer than X-Expected-Entity-Length says")
+            raise RequestBodyError(_TOO_LONG)
         return count
 
 
@@ -76,19 +79,22 @@ def announced_body(environ: "WSGIEnvironment", source: Source) -> Body | None:
     if encoding := environ.pop("HTTP_TRANSFER_ENCODING", None):
         if encoding.lower() != "chunked":
             raise RefusedError(501, "only chunked is known")
-        length = _expected_length(environ)
-        if not length:
-            raise RefusedError(411, "this server takes no body without Content-Length")
-        environ["CONTENT_LENGTH"] = str(length)
-        return _ChunkedBody(source, length, _nothing)
+        return _chunked_body(environ, source)
     length = int(environ.get("CONTENT_LENGTH", 0))
     return LengthBody(source, length, _nothing) if length else None
 
 
-def _expected_length(environ: "WSGIEnvironment") -> int:
-    """What Finder says of a body in chunks; 0: nothing."""
+def _chunked_body(environ: "WSGIEnvironment", source: Source) -> Body | None:
+    """Finder says in another header how much will come in chunks."""
     value = environ.get("HTTP_X_EXPECTED_ENTITY_LENGTH", "")
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else 0
+    if not (value.isascii() and value.isdigit() and len(value) < 20):
+        raise RefusedError(411, "this server takes no body without Content-Length")
+    environ["CONTENT_LENGTH"] = value
+    if int(value):
+        return _ChunkedBody(source, int(value), _nothing)
+    if source.readinto(memoryview(bytearray(1))):
+        raise RefusedError(400, _TOO_LONG)
+    return None
 
 
 def _nothing() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LARGE = 300_000
 FINDER = b"PUT /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
-FINDER += b"X-Expected-Entity-Length: 5\r\n\r\n"
+FINDER += b"X-Expected-Entity-Length: %d\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,14 @@ def test_a_body_in_chunks_is_refused(client: Client, application: Recorder, size
 def test_chunks_are_taken_from_who_says_how_much_comes(
     client: Client, application: Recorder, chunks: bytes, status: int
 ) -> None:
-    assert client.ask(FINDER + chunks) == status
+    assert client.ask(FINDER % 5 + chunks) == status
     assert application.bodies == [b"hello"] * (status == 200)
+
+
+def test_chunks_of_nothing(client: Client, application: Recorder) -> None:
+    assert client.ask(FINDER % 0 + b"0\r\n\r\n") == 200
+    assert client.ask(FINDER % 0 + b"1\r\n!\r\n0\r\n\r\n") == 400
+    assert application.bodies == [b""]
 
 
 @pytest.mark.parametrize("name", ["If", "If-Match", "Destination", "Overwrite", "Depth"])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from davfusion.config import HttpServerName
 from davfusion.server import Restarts, ServerError, Supervisor, TlsFiles, WorkerSpec, listen
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def broken_application() -> "WSGIApplication":
     raise RuntimeError("cannot be made")
 
 
-def main(workers: str, make: str, *tls: str) -> None:
+def main(http_name: HttpServerName, workers: str, make: str, *tls: str) -> None:
     listener = listen("127.0.0.1", 0)
     files = TlsFiles(*map(Path, tls)) if tls else None
-    spec = WorkerSpec(listener, globals()[make], files, "debug")
+    spec = WorkerSpec(listener, globals()[make], files, "debug", http_name)
     print(listener.getsockname()[1], flush=True)
     try:
         Supervisor(spec, int(workers)).run()
@@ -86,8 +87,11 @@ class Program:
 
 
 @contextmanager
-def running(workers: int = 2, *tls: Path, make: str = "make_application") -> Iterator[Program]:
-    command = [sys.executable, "-m", "tests.test_server", str(workers), make, *map(str, tls)]
+def running(
+    http_name: str, workers: int = 2, *tls: Path, make: str = "make_application"
+) -> Iterator[Program]:
+    command = [sys.executable, "-m", "tests.test_server", http_name, str(workers), make]
+    command += map(str, tls)
     root = Path(__file__).parents[1]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -118,15 +122,15 @@ def is_gone(pid: int) -> bool:
 
 
 @live
-def test_several_workers_share_the_port() -> None:
-    with running(2) as program:
+def test_several_workers_share_the_port(http_name: str) -> None:
+    with running(http_name, 2) as program:
         first = program.worker()
         assert eventually(lambda: program.worker() != first)
 
 
 @live
-def test_a_dead_worker_is_replaced_and_the_port_stays_open() -> None:
-    with running(1) as program:
+def test_a_dead_worker_is_replaced_and_the_port_stays_open(http_name: str) -> None:
+    with running(http_name, 1) as program:
         first = program.worker()
         os.kill(first, signal.SIGKILL)
         assert program.worker() != first
@@ -134,8 +138,8 @@ def test_a_dead_worker_is_replaced_and_the_port_stays_open() -> None:
 
 @live
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_all_with_code_0(number: int) -> None:
-    with running(2) as program:
+def test_a_signal_ends_all_with_code_0(http_name: str, number: int) -> None:
+    with running(http_name, 2) as program:
         worker = program.worker()
         program.signal(number)
         assert program.exit_code() == 0
@@ -145,8 +149,8 @@ def test_a_signal_ends_all_with_code_0(number: int) -> None:
 
 
 @live
-def test_a_request_under_way_is_finished() -> None:
-    with running(1) as program:
+def test_a_request_under_way_is_finished(http_name: str) -> None:
+    with running(http_name, 1) as program:
         worker = program.worker()
         connection = program.connect()
         connection.putrequest("PUT", "/slow")
@@ -165,8 +169,8 @@ def test_a_request_under_way_is_finished() -> None:
 
 
 @live
-def test_a_second_signal_ends_at_once() -> None:
-    with running(1) as program:
+def test_a_second_signal_ends_at_once(http_name: str) -> None:
+    with running(http_name, 1) as program:
         connection = program.connect()
         connection.putrequest("PUT", "/slow")
         connection.putheader("Content-Length", "2")
@@ -183,8 +187,8 @@ def test_a_second_signal_ends_at_once() -> None:
 
 
 @live
-def test_a_request_that_hangs_does_not_hold_up_the_end() -> None:
-    with running(1) as program:
+def test_a_request_that_hangs_does_not_hold_up_the_end(http_name: str) -> None:
+    with running(http_name, 1) as program:
         connection = program.connect()
         connection.putrequest("PUT", "/slow")
         connection.putheader("Content-Length", "2")
@@ -196,8 +200,8 @@ def test_a_request_that_hangs_does_not_hold_up_the_end() -> None:
 
 
 @live
-def test_workers_end_when_the_supervisor_is_killed() -> None:
-    with running(2) as program:
+def test_workers_end_when_the_supervisor_is_killed(http_name: str) -> None:
+    with running(http_name, 2) as program:
         worker = program.worker()
         program.signal(signal.SIGKILL)
         program.process.wait(PATIENCE)
@@ -205,8 +209,10 @@ def test_workers_end_when_the_supervisor_is_killed() -> None:
 
 
 @live
-def test_workers_that_cannot_start_end_the_server(capfd: pytest.CaptureFixture[str]) -> None:
-    with running(1, make="broken_application") as program:
+def test_workers_that_cannot_start_end_the_server(
+    http_name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running(http_name, 1, make="broken_application") as program:
         assert program.exit_code() == 1
     assert "a worker process could not start" in capfd.readouterr().err
 
@@ -233,8 +239,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @live
-def test_tls(certificate: tuple[Path, Path]) -> None:
-    with running(1, *certificate) as program:
+def test_tls(http_name: str, certificate: tuple[Path, Path]) -> None:
+    with running(http_name, 1, *certificate) as program:
         silent = [socket.create_connection(("127.0.0.1", program.port)) for _ in range(40)]
         for each in silent[1:]:
             each.sendall(b"\x16\x03\x01")  # a handshake that does not go on
@@ -299,5 +305,5 @@ def test_a_worker_that_keeps_dying_is_restarted_later_and_later() -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:])  # type: ignore[arg-type]
     assert threading.active_count() == 1, "the supervisor forks, so it has no threads"
