@@ -128,7 +128,7 @@ def command() -> None:
     type=click.Choice(["cheroot", "granian"]),
     default="cheroot",
     show_default=True,
-    help="What speaks HTTP. granian is faster with small answers and less strict; "
+    help="What speaks HTTP. granian is faster with many small requests and less strict; "
     "it takes davfusion[granian], and Linux.",
 )
 @click.option("--s3-endpoint-url", help="S3 server.  [default: AWS_ENDPOINT_URL, or AWS]")

@@ -169,7 +169,6 @@ class GranianServer:
         body: Body | None = None
         is_unread = True
         try:
-            check(environ)
             body = announced_body(environ, source)
             self._answer(protocol, environ, body)
             is_unread = body is not None and not body.is_at_end
@@ -207,8 +206,9 @@ class GranianServer:
         self, protocol: Any, environ: "WSGIEnvironment", body: Body | None
     ) -> tuple[int, Headers, bytes] | None:
         """Have the application answer; None unless its answer was of one piece."""
-        answer = _Answer()
+        check(environ)
         environ |= self._base
+        answer = _Answer()
         pieces = self._application(environ, answer.start)
         close = getattr(pieces, "close", _nothing)
         try:
