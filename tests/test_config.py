@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -54,6 +55,19 @@ def test_values_that_do_not_fit_together() -> None:
         check(ServeConfig("/srv", tls_cert=Path("cert.pem")))
     with pytest.raises(ConfigError, match="--anonymous"):
         check(ServeConfig("/srv", anonymous=True, users=(("a", "hash"),)))
+
+
+def test_granian_is_asked_for_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ServeConfig("/srv", server="granian")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("sys.platform", "darwin")
+        with pytest.raises(ConfigError, match="Linux"):
+            check(config)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert check(config) is config
+    monkeypatch.setitem(sys.modules, "granian", None)
+    with pytest.raises(ConfigError, match=r"pip install 'davfusion\[granian\]'"):
+        check(config)
 
 
 def test_a_configuration_reaches_worker_processes_and_shows_no_hash() -> None:
