@@ -60,12 +60,19 @@ class Entry(NamedTuple):
 
     @property
     def metadata(self) -> Metadata:
-        result = Metadata(modified=self.modified, bytes=self.bytes, is_dir=self.kind == DIRECTORY)
-        if self.etag is not None:
-            result["etag"] = self.etag
-        if self.content_type is not None:
-            result["content_type"] = self.content_type
-        return result
+        return metadata_of(*self[:5])
+
+
+def metadata_of(
+    kind: str, size: int, modified: float, etag: str | None, content_type: str | None
+) -> Metadata:
+    """The metadata that an entry with these values has."""
+    result: Metadata = {"modified": modified, "bytes": size, "is_dir": kind == DIRECTORY}
+    if etag is not None:
+        result["etag"] = etag
+    if content_type is not None:
+        result["content_type"] = content_type
+    return result
 
 
 def entry_of(metadata: Metadata | None, expires: float, as_of: int) -> Entry:

@@ -6,7 +6,7 @@ Subtrees are ranges of `dir`, never patterns: `/a` must not touch `/ab`.
 import sqlite3
 from typing import NamedTuple
 
-from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment
+from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment, metadata_of
 from davfusion.database import below
 from davfusion.stores import paths
 from davfusion.stores.store import Metadata
@@ -112,10 +112,11 @@ def fresh_children(
 ) -> dict[str, Metadata] | None:
     if read_listing(db, directory)[0] <= now:
         return None
-    rows = read_children(db, directory)
-    if any(entry.expires <= now for entry in rows.values()):
+    sql = "SELECT name, expires, kind, bytes, modified, etag, content_type FROM entry WHERE dir = ?"
+    rows = db.execute(sql, (directory,)).fetchall()
+    if any(row[1] <= now for row in rows):
         return None
-    return {name: entry.metadata for name, entry in rows.items() if entry.kind != ABSENT}
+    return {name: metadata_of(*known) for name, _, *known in rows if known[0] != ABSENT}
 
 
 def remembered_children(

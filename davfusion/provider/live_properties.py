@@ -7,9 +7,9 @@ property.
 import mimetypes
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
+from typing import NamedTuple
 
 from davfusion.provider.locks import Lock
 from davfusion.provider.xml import DAV, text
@@ -20,22 +20,35 @@ BINARY_TYPE = "application/octet-stream"
 FOLDER_TYPE = "httpd/unix-directory"
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A file or folder as PROPFIND sees it; `available` and `used` are bytes of the share."""
+class Scene(NamedTuple):
+    """What is the same for all resources of an answer; `quota` is (available, used) bytes."""
+
+    href: Callable[[str], str]
+    quota: Callable[[], tuple[int | None, int | None]]
+    now: float
+
+
+class Resource(NamedTuple):
+    """A file or folder as PROPFIND sees it."""
 
     path: str
     metadata: Metadata
-    locks: tuple[Lock, ...] = ()
-    root_href: Callable[[str], str] = str
-    quota: Callable[[], tuple[int | None, int | None]] = lambda: (None, None)
-    now: float = 0.0
+    locks: tuple[Lock, ...]
+    scene: Scene
 
 
 @lru_cache(maxsize=4096)
 def http_date(seconds: int) -> str:
     """An IMF-fixdate (RFC 9110 section 5.6.7)."""
-    return formatdate(seconds, usegmt=True)
+    days, rest = divmod(seconds, 86400)
+    minutes, second = divmod(rest, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{_date(days)} {hour:02}:{minute:02}:{second:02} GMT"
+
+
+@lru_cache(maxsize=1024)
+def _date(days: int) -> str:
+    return formatdate(days * 86400, usegmt=True)[:16]
 
 
 @lru_cache(maxsize=4096)
@@ -92,7 +105,8 @@ _SUPPORTED_LOCK = "".join(
 
 
 def _lock_discovery(r: Resource) -> str:
-    locks = "".join(active_lock(lock, r.root_href(lock.root), r.now) for lock in r.locks)
+    href, _, now = r.scene
+    locks = "".join(active_lock(lock, href(lock.root), now) for lock in r.locks)
     return f"<D:lockdiscovery>{locks}</D:lockdiscovery>"
 
 
@@ -103,7 +117,7 @@ def _etag(r: Resource) -> str | None:
 
 def _quota(r: Resource, which: int, name: str) -> str | None:
     # RFC 4331 section 3: both belong to folders; without a true figure there is no property.
-    value = r.quota()[which] if r.metadata["is_dir"] else None
+    value = r.scene.quota()[which] if r.metadata["is_dir"] else None
     return None if value is None else f"<D:{name}>{value}</D:{name}>"
 
 

@@ -1,6 +1,6 @@
 """PROPFIND (RFC 4918 section 9.1), written as text and sent piece by piece."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -9,7 +9,7 @@ from wsgidav.dav_error import DAVError
 
 from davfusion.provider import xml
 from davfusion.provider.errors import translated
-from davfusion.provider.live_properties import ALLPROP, LIVE, Resource
+from davfusion.provider.live_properties import ALLPROP, LIVE, Resource, Scene
 from davfusion.provider.locks import Lock
 from davfusion.provider.request import XML_TYPE, DavRequest, Response
 from davfusion.provider.tree import DavTree
@@ -21,6 +21,8 @@ PIECE = 64 * 1024
 """Characters gathered before they are sent."""
 Found = tuple[Resource, Mapping[str, str]]
 """A resource with its dead properties."""
+Column = tuple[str, Callable[[Resource], str | None] | None]
+"""The name of a property, and the writer of a live one."""
 _HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">'
 _TAIL = "</D:multistatus>"
 _OK = "<D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
@@ -63,10 +65,16 @@ def parse_query(body: bytes) -> Query:
     return Query(include=tuple(prop.tag for prop in include) if include is not None else ())
 
 
+_parse_short = lru_cache(maxsize=64)(parse_query)
+"""A client sends the same few again and again."""
+_SHORT = 4096
+
+
 def propfind(tree: DavTree, request: DavRequest) -> Response:
     """Answer a PROPFIND: one stat, and one listing or walk, whatever the number of members."""
     depth = request.depth("infinity", "0", "1", "infinity")
-    query = parse_query(request.body())
+    body = request.body()
+    query = (_parse_short if len(body) <= _SHORT else parse_query)(body)
     # Before the stat, which some services need not be asked for any more then.
     listing = _listing(tree, request.path) if depth == "1" and request.names_folder else None
     metadata = tree.metadata(request.path)
@@ -81,10 +89,10 @@ def propfind(tree: DavTree, request: DavRequest) -> Response:
     if depth == "infinity":
         # What fails before the first piece is still answered with a status.
         return Response(207, headers, chain([next(pieces)], pieces))
-    body = b"".join(pieces)
+    answer = b"".join(pieces)
     # The time that a lock has left runs down.
-    is_lasting = not (query.wants_locks and b"<D:activelock>" in body)
-    return Response(207, headers, body, is_lasting)
+    is_lasting = not (query.wants_locks and b"<D:activelock>" in answer)
+    return Response(207, headers, answer, is_lasting)
 
 
 def _resource(
@@ -92,13 +100,11 @@ def _resource(
 ) -> Found:
     locks = tuple(tree.state.locks.covering(path)) if query.wants_locks else ()
     dead = tree.state.properties.of(path) if query.wants_dead else {}
-    return _as_resource(tree, request, path, metadata, locks), dead
+    return Resource(path, metadata, locks, _scene(tree, request)), dead
 
 
-def _as_resource(
-    tree: DavTree, request: DavRequest, path: str, metadata: Metadata, locks: tuple[Lock, ...]
-) -> Resource:
-    return Resource(path, metadata, locks, request.href, tree.quota, tree.clock())
+def _scene(tree: DavTree, request: DavRequest) -> Scene:
+    return Scene(request.href, tree.quota, tree.clock())
 
 
 def _listing(tree: DavTree, directory: str) -> dict[str, Metadata] | None:
@@ -118,18 +124,19 @@ def _members(
         with translated():
             listing = tree.store.get_directory_metadata(directory)
     dead = tree.state.properties.of_members(directory) if query.wants_dead else {}
-    locks_of = _lock_finder(tree, directory, query)
+    locks_of, scene = _lock_finder(tree, directory, query), _scene(tree, request)
+    above, none = paths.join(directory, ""), dict[str, str]()
     for name, metadata in listing.items():
-        path = paths.join(directory, name)
-        yield _as_resource(tree, request, path, metadata, locks_of(path)), dead.get(name, {})
+        path = above + name
+        yield Resource(path, metadata, locks_of(path), scene), dead.get(name, none)
 
 
 def _descendants(tree: DavTree, request: DavRequest, query: Query) -> Iterator[Found]:
-    locks_of = _lock_finder(tree, request.path, query)
+    locks_of, scene = _lock_finder(tree, request.path, query), _scene(tree, request)
     with translated():
         for path, metadata in tree.store.walk_metadata(request.path):
             dead = tree.state.properties.of(path) if query.wants_dead else {}
-            yield _as_resource(tree, request, path, metadata, locks_of(path)), dead
+            yield Resource(path, metadata, locks_of(path), scene), dead
 
 
 def _lock_finder(tree: DavTree, directory: str, query: Query) -> Callable[[str], tuple[Lock, ...]]:
@@ -152,8 +159,9 @@ def _lock_finder(tree: DavTree, directory: str, query: Query) -> Callable[[str],
 
 def _multistatus(request: DavRequest, query: Query, found: Iterable[Found]) -> Iterator[bytes]:
     gathered, size = [_HEAD], 0
+    columns = [(name, LIVE.get(name)) for name in query.names or ()]
     for resource, dead in found:
-        gathered.append(_response(request, query, resource, dead))
+        gathered.append(_response(request, query, columns, resource, dead))
         size += len(gathered[-1])
         if size >= PIECE:
             yield "".join(gathered).encode()
@@ -163,7 +171,11 @@ def _multistatus(request: DavRequest, query: Query, found: Iterable[Found]) -> I
 
 
 def _response(
-    request: DavRequest, query: Query, resource: Resource, dead: Mapping[str, str]
+    request: DavRequest,
+    query: Query,
+    columns: Sequence[Column],
+    resource: Resource,
+    dead: Mapping[str, str],
 ) -> str:
     href = request.href(resource.path, is_dir=resource.metadata["is_dir"])
     if query.names_only:
@@ -175,11 +187,15 @@ def _response(
         found += dead.values()
         missing = []
         if query.include:
-            more = [name for name in query.include if name not in ALLPROP and name not in dead]
+            more = [
+                (name, LIVE.get(name))
+                for name in query.include
+                if name not in ALLPROP and name not in dead
+            ]
             extra, missing = _named(more, resource, dead)
             found += extra
     else:
-        found, missing = _named(query.names, resource, dead)
+        found, missing = _named(columns, resource, dead)
     # RFC 4918 section 14.24: a response without a propstat is not valid, so an empty one stands.
     stats = f"<D:propstat><D:prop>{''.join(found)}</D:prop>{_OK}" if found or not missing else ""
     if missing:
@@ -191,14 +207,11 @@ _empty_element = lru_cache(maxsize=1024)(xml.empty_element)
 
 
 def _named(
-    names: Iterable[str], resource: Resource, dead: Mapping[str, str]
+    columns: Sequence[Column], resource: Resource, dead: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    found, missing = [], []
-    for name in names:
-        writer = LIVE.get(name)
-        element = writer(resource) if writer else dead.get(name)
-        if element is None:
-            missing.append(_empty_element(name))
-        else:
-            found.append(element)
-    return found, missing
+    elements = [writer(resource) if writer else dead.get(name) for name, writer in columns]
+    if None not in elements:
+        return elements, []  # type: ignore[return-value]
+    found = [element for element in elements if element is not None]
+    named = zip(columns, elements, strict=True)
+    return found, [_empty_element(name) for (name, _), element in named if element is None]

@@ -24,6 +24,20 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _DEFAULT_PORT = re.compile(r":(80|443)$")
 
 
+class _Quoted(dict[int, str]):
+    """Character -> how it stands in an href; for str.translate, which is faster than quote."""
+
+    def __missing__(self, code: int) -> str:
+        quoted = quote(chr(code), safe=UNQUOTED)
+        if len(self) < _MAX_QUOTED:
+            self[code] = quoted
+        return quoted
+
+
+_MAX_QUOTED = 4096
+_QUOTED = _Quoted()
+
+
 class StartResponse(Protocol):
     def __call__(self, status: str, headers: list[tuple[str, str]], /) -> object: ...
 
@@ -121,8 +135,12 @@ class DavRequest:
     def href(self, path: str, *, is_dir: bool = False) -> str:
         """The absolute-path reference of a store path; a folder's ends with a slash."""
         slash = "/" if is_dir and path != paths.ROOT else ""
+<<<<<<< HEAD
         # As quote(), at a third of its cost: a listing has thousands.
         return (self.prefix + path + slash).encode().decode("latin-1").translate(_QUOTED)
+=======
+        return (self.prefix + path + slash).translate(_QUOTED)
+>>>>>>> 811a013 (provider: a PROPFIND is written in two thirds of the time)
 
     def depth(self, default: Depth, *allowed: Depth) -> Depth:
         """The Depth header (RFC 4918 section 10.2); DAVError 400 for any other value."""

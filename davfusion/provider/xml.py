@@ -11,7 +11,9 @@ from wsgidav.dav_error import DAVError
 DAV = "{DAV:}"
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 # XML 1.0 section 2.2: these have no place in a document, not even escaped.
-_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_NO_CHARACTERS = "\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff"
+_NOT_XML = re.compile(f"[{_NO_CHARACTERS}]")
+_SPECIAL = re.compile(f"[&<>{_NO_CHARACTERS}]")
 
 
 def parse(body: bytes) -> Element:
@@ -25,7 +27,7 @@ def parse(body: bytes) -> Element:
 
 def text(value: str) -> str:
     """`value` as character data; what XML cannot hold becomes U+FFFD."""
-    return escape(_NOT_XML.sub("\ufffd", value))
+    return escape(_NOT_XML.sub("\ufffd", value)) if _SPECIAL.search(value) else value
 
 
 def split_name(clark: str) -> tuple[str, str]:

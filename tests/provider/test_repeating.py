@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,31 +31,26 @@ class Share:
         self.now = 1_700_000_000.0
         self.folder = folder
         self.truth = RemoteStore()
-        self.opened: list[MultiprocessingCachingStore | State] = []
-        self.asked = ObservedStore(self._share())
-        self.client, self.other = DavClient(self.asked, self._state()), self.worker()
+        self.stores = [self._share(), self._share()]
+        self.asked = ObservedStore(self.stores[0])
+        self.client = DavClient(self.asked, self._state())
+        self.other = DavClient(self.stores[1], self._state())
         self.client.mkcol("/d")
         self.client.put("/d/f", b"one")
 
     def clock(self) -> float:
         return self.now
 
-    def worker(self) -> DavClient:
-        return DavClient(self._share(), self._state())
-
     def close(self) -> None:
-        for opened in self.opened:
-            opened.close()
+        for client, store in zip((self.client, self.other), self.stores, strict=True):
+            client.state.close()
+            store.close()
 
     def _share(self) -> MultiprocessingCachingStore:
-        share = writeback.share(self.truth, self.folder, age=SECONDS, clock=self.clock)
-        self.opened.append(share)
-        return share
+        return writeback.share(self.truth, self.folder, age=SECONDS, clock=self.clock)
 
     def _state(self) -> State:
-        state = State(self.folder / "test" / "state.sqlite", self.clock)
-        self.opened.append(state)
-        return state
+        return State(self.folder / "test" / "state.sqlite", self.clock)
 
     def again(self, request: Callable[[], Reply]) -> int:
         """What is asked for the second of two requests, which are answered alike."""
@@ -170,17 +166,16 @@ def test_a_foreign_change_shows_soon_after_the_listings_have_expired(share: Shar
 def test_nothing_is_given_again_where_outside_changes_show_at_once(tmp_path: Path) -> None:
     """A local folder, and --cache-expiration 0; and where the locks lie elsewhere."""
     assert MemoryStore().validity is None
-    assert writeback.share(MemoryStore(), tmp_path / "0", age=0).validity is None
-    cache = writeback.share(RemoteStore(), tmp_path)
-    share = ObservedStore(cache)
-    client = DavClient(share, State(tmp_path / "state.sqlite"))
-    client.put("/f", b"x")
-    client.get("/f")
-    share.reset()
-    client.get("/f")
-    assert share.calls.total() > 0
-    client.state.close()
-    cache.close()
+    with closing(writeback.share(MemoryStore(), tmp_path / "0", age=0)) as uncached:
+        assert uncached.validity is None
+    with closing(writeback.share(RemoteStore(), tmp_path)) as store:
+        client = DavClient(share := ObservedStore(store), State(tmp_path / "state.sqlite"))
+        client.put("/f", b"x")
+        client.get("/f")
+        share.reset()
+        client.get("/f")
+        assert share.calls.total() > 0
+        client.state.close()
 
 
 def _renew(folder: Path) -> None:
