@@ -18,6 +18,7 @@ from davfusion.cache.pending import SCHEMA, Row, View
 from davfusion.cache.reserve import is_low
 from davfusion.cache.spool import disk_space, remove_content, set_apart
 from davfusion.database import Database
+from davfusion.stamp import Stamp
 from davfusion.stores.store import Metadata, StoreSpaceLimitError
 
 LONGEST_DELAY: Final = 60.0
@@ -50,6 +51,8 @@ class Journal:
         self._spool = spool
         # Of its own, so that a reader does not wait while another thread's commit is on its way.
         self._reading = Database(path, SCHEMA, durable=True)
+        self._stamp = Stamp(path.parent)
+        self._idle: tuple[bytes, int | None] = (b"", None)
 
     def close(self) -> None:
         """Close this process's connections; the next use opens new ones."""
@@ -60,8 +63,31 @@ class Journal:
         """What is pending at the path, and whether the store's content there is to be seen."""
         return journal_rows.view_by(self._reading.rows, path)
 
+    def seen(self, path: str) -> View:
+        """As view, for those who only read: a change that is not answered yet may be missing."""
+        done = self._done_if_idle()
+        return self.view(path) if done is None else View(path, None, hidden=False, done=done)
+
+    def _done_if_idle(self) -> int | None:
+        """`done` of all views, if nothing is pending or known by another name; None if not.
+
+        It is looked up once for each stamp, since no change goes without a new one.
+        """
+        stamp = self._stamp.value()
+        known, done = self._idle
+        if known != stamp:
+            with self._reading.transaction(write=False) as db:
+                done = journal_rows.done_if_idle(db)
+            self._idle = stamp, done
+        return done
+
     def listing(self, directory: str) -> tuple[View, list[Row], dict[str, Alias]]:
-        """The directory, and the rows and the aliases of the paths right below, of one moment."""
+        """The directory, and the rows and the aliases of the paths right below, of one moment.
+
+        As seen() for those who only read.
+        """
+        if (done := self._done_if_idle()) is not None:
+            return View(directory, None, hidden=False, done=done), [], {}
         with self._reading.transaction(write=False) as db:
             return (
                 journal_rows.view(db, directory),
@@ -105,7 +131,7 @@ class Journal:
 
     def seen_as(self, path: str, metadata: Metadata) -> Metadata:
         """The store's metadata of a file as clients see it."""
-        if metadata["is_dir"] or "etag" not in metadata:
+        if metadata["is_dir"] or "etag" not in metadata or self._done_if_idle() is not None:
             return metadata
         with self._reading.transaction(write=False) as db:
             known_as = journal_rows.alias(db, path)
@@ -113,6 +139,8 @@ class Journal:
 
     def stored_as(self, path: str, given: str) -> str:
         """The store's ETag of the version that clients know as `given`."""
+        if self._done_if_idle() is not None:
+            return given
         with self._reading.transaction(write=False) as db:
             known_as = journal_rows.alias(db, path)
         return known_as.stored if known_as and known_as.given == given else given

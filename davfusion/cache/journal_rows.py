@@ -46,6 +46,16 @@ def view_by(query: Query, path: str) -> View:
     return View(path, own, any(row.hides_below for row in rows.values()), found[0][0])
 
 
+def done_if_idle(db: sqlite3.Connection) -> int | None:
+    """As in all views, if there are neither rows nor aliases."""
+    sql = (
+        "SELECT done FROM total WHERE NOT EXISTS (SELECT 1 FROM pending)"
+        " AND NOT EXISTS (SELECT 1 FROM alias)"
+    )
+    row = db.execute(sql).fetchone()
+    return row and int(row[0])
+
+
 def get(db: sqlite3.Connection, path: str) -> Row | None:
     sql = f"SELECT {COLUMNS} FROM pending WHERE path = ?"  # noqa: S608
     row = db.execute(sql, (path,)).fetchone()

@@ -155,7 +155,7 @@ class MultiprocessingCachingStore(StoreWrapper):
     def open_read(
         self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
     ) -> ReadableStream:
-        row = self._journal.view(paths.check_path(path)).row
+        row = self._journal.seen(paths.check_path(path)).row
         if row is not None and row.kind == FILE:
             try:
                 return spool.open_range(self._files, row, offset, length, etag)

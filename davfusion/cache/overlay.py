@@ -29,7 +29,7 @@ class Overlay:
 
     def metadata(self, path: str) -> Metadata:
         """Of what is to be seen at the path; NoSuchFilesytemObjectError."""
-        view = self._journal.view(path)
+        view = self._journal.seen(path)
         if view.row is not None and view.row.kind != ABSENT:
             return view.row.metadata
         if view.row is not None or view.hidden:
@@ -66,7 +66,7 @@ class Overlay:
 
     def is_hidden(self, directory: str) -> bool:
         """Whether nothing that the store has below is to be seen."""
-        view = self._journal.view(directory)
+        view = self._journal.seen(directory)
         return view.hidden or (view.row is not None and view.row.hides_below)
 
     def held(self, view: View, *, strict: bool = True) -> Held:

@@ -229,3 +229,20 @@ def test_a_memo_keeps_within_its_limit(tmp_path: Path) -> None:
     memo.keep("overtaken", moment, b"", 1)
     now = 0.0
     assert memo.recall("overtaken") is None
+
+
+def test_a_write_after_all_was_sent_shows_at_once(share: Share) -> None:
+    """Each worker knows then that nothing is pending, as long as the stamp stays the same."""
+    mover = writeback.mover(share.truth, share.folder, clock=share.clock)
+    share.now += 10
+    while mover.step():
+        share.now += 10
+    before = share.all()
+    with closing(CacheFolder(share.folder, "test").journal(0)) as journal:
+        assert journal.count() == 0
+    assert share.other.put("/d/f", b"three").status == 204
+    after = share.all()
+    assert after["get"].body == b"three"
+    assert {kind for kind in before if before[kind] == after[kind]} <= {"page"}
+    assert share.other("DELETE", "/d").status == 204
+    assert {reply.status for reply in share.all().values()} == {404}
