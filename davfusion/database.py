@@ -26,7 +26,8 @@ class Database:
     it does not wait (NORMAL), and transaction() flushes the log once the next writer may go on, so
     that several commits share a flush. A transaction has ended when its commit is on the disk.
 
-    A transaction that has changed something renews the stamp of the folder, once all can see it.
+    A transaction that has changed something renews the stamp of the folder, once all can see it,
+    unless it is silent.
     """
 
     def __init__(self, path: Path | None, schema: str, *, durable: bool) -> None:
@@ -46,10 +47,13 @@ class Database:
             return self._open().execute(sql, values).fetchall()
 
     @contextmanager
-    def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
+    def transaction(
+        self, *, write: bool = True, silent: bool = False
+    ) -> Iterator[sqlite3.Connection]:
         """All or nothing, and nobody else writes in between.
 
-        Without `write` it only reads, one state of the data, and waits for no writer.
+        Without `write` it only reads, one state of the data, and waits for no writer. `silent`
+        leaves the stamp as it is: for what may show a little later.
         """
         with self._lock:
             connection = self._open()
@@ -64,7 +68,7 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
             flush = self._log.written() if write and self._log else None
-            if self.stamp and connection.total_changes != changes:
+            if self.stamp and not silent and connection.total_changes != changes:
                 self.stamp.renew()
         if flush is not None:
             flush()

@@ -37,13 +37,21 @@ class DisposableDatabase:
         self._process = 0
 
     def run(
-        self, task: Callable[[sqlite3.Connection], T], otherwise: T, *, write: bool = True
+        self,
+        task: Callable[[sqlite3.Connection], T],
+        otherwise: T,
+        *,
+        write: bool = True,
+        silent: bool = False,
     ) -> T:
-        """What `task` returns, run as one transaction; `otherwise` when the database fails."""
+        """What `task` returns, run as one transaction; `otherwise` when the database fails.
+
+        `write` and `silent` as in Database.transaction.
+        """
         with self._lock:
             for _ in range(_ATTEMPTS):
                 try:
-                    return self._run(task, write)
+                    return self._run(task, write, silent)
                 except (sqlite3.Error, OSError) as error:
                     self._set_aside(error)
             return otherwise
@@ -72,10 +80,10 @@ class DisposableDatabase:
         if self._database.stamp:
             self._database.stamp.renew()
 
-    def _run(self, task: Callable[[sqlite3.Connection], T], write: bool) -> T:
+    def _run(self, task: Callable[[sqlite3.Connection], T], write: bool, silent: bool) -> T:
         if self._process != os.getpid():
             self._open()
-        with self._database.transaction(write=write) as connection:
+        with self._database.transaction(write=write, silent=silent) as connection:
             result = task(connection)
         if self._identity() == self._opened:
             return result

@@ -163,11 +163,12 @@ class ListingTable:
         return self._database.run(task, otherwise, write=False)
 
     def _write(self, task: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        return self._database.run(task, otherwise)
+        """Record what is no change of ours: what was answered without it may be so once more."""
+        return self._database.run(task, otherwise, silent=True)
 
     def _change(self, task: Callable[[sqlite3.Connection, int], None]) -> None:
         def numbered(db: sqlite3.Connection) -> None:
             db.execute("UPDATE change SET latest = latest + 1")
             task(db, rows.number(db, "SELECT latest FROM change"))
 
-        self._write(numbered, None)
+        self._database.run(numbered, None)

@@ -102,6 +102,17 @@ def test_what_is_too_large_is_read_each_time(share: Share) -> None:
     assert share.again(lambda: share.client.get("/d/large")) > 0
 
 
+def test_what_another_worker_asks_the_store_changes_no_answer(share: Share) -> None:
+    share.truth.store_fileobject(io.BytesIO(b"theirs"), "/theirs/t")
+    share.all()
+    assert share.other.propfind("/theirs", depth="1").status == 207
+    assert share.other.get("/theirs/t").body == b"theirs"
+    assert share.again(lambda: share.client.propfind("/d", *NAMES, depth="1")) == 0
+    share.asked.reset()
+    share.all()
+    assert share.asked.calls.total() == 0
+
+
 CHANGES: dict[str, Callable[[DavClient], Reply]] = {
     "get": lambda other: other.put("/d/f", b"three"),
     "stat": lambda other: other.put("/d/f", b"three"),
