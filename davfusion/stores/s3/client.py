@@ -120,20 +120,13 @@ def make_session(settings: ClientSettings) -> boto3.Session:
 def make_client(settings: ClientSettings) -> "S3Client":
     """A client that never retries by itself: retry.py says when to."""
     session = make_session(settings)
-
-    def make(config: Config) -> "S3Client":
-        try:
-            return session.client("s3", endpoint_url=settings.endpoint_url, config=config)
-        except ValueError as error:  # what the SDK raises for an address that is no URL
-            raise StoreAccessError(
-                f"{error}; an endpoint begins with http:// or https://"
-            ) from error
-
-    client = make(_config(settings))
-    if _wants_path_style(settings, client):
-        client.close()
-        style = Config(s3={"addressing_style": "path"})
-        client = make(_config(settings).merge(style))
+    config = _config(settings)
+    if _wants_path_style(settings):
+        config = config.merge(Config(s3={"addressing_style": "path"}))
+    try:
+        client = session.client("s3", endpoint_url=settings.endpoint_url, config=config)
+    except ValueError as error:  # what the SDK raises for an address that is no URL
+        raise StoreAccessError(f"{error}; an endpoint begins with http:// or https://") from error
     read_pages(client)
     if settings.checksums == "md5":
         client.meta.events.register("before-call.s3.DeleteObjects", _send_content_md5)
@@ -142,11 +135,11 @@ def make_client(settings: ClientSettings) -> "S3Client":
     return client
 
 
-def _wants_path_style(settings: ClientSettings, client: "S3Client") -> bool:
+def _wants_path_style(settings: ClientSettings) -> bool:
     """Any endpoint but AWS's own, wherever it was set: few others have a host name a bucket."""
     if settings.path_style is not None:
         return settings.path_style
-    return not _is_aws(client.meta.endpoint_url)
+    return bool(foreign_host(settings))
 
 
 def _is_aws(url: str) -> bool:
@@ -158,6 +151,13 @@ def foreign_host(settings: ClientSettings) -> str:
 
     Empty also where they name none, which the first request reports.
     """
+    environment = (item for item in os.environ.items() if item[0].startswith("AWS_"))
+    return _foreign_host(settings, frozenset(environment))
+
+
+@functools.cache
+def _foreign_host(settings: ClientSettings, _environment: frozenset[tuple[str, str]]) -> str:
+    """Looked up once; workers have it from the supervisor by the fork."""
     try:
         session = make_session(settings)
         # Credentials that are given are not looked for, and that search may ask a server.
