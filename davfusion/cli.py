@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import platform
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -188,6 +189,7 @@ def run(settings: ServeConfig) -> None:
     if settings.tls_cert and settings.tls_key:
         tls = server.TlsFiles(settings.tls_cert, settings.tls_key)
         tls.context()
+    platform.platform()  # wsgidav asks for it; it runs a program, and workers have it by the fork
     prepared = share.prepare(settings)
     listener = server.listen(settings.host, settings.port)  # from here on, clients wait
     make = functools.partial(make_application, settings, prepared)

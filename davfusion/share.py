@@ -222,7 +222,7 @@ def open_share(config: ServeConfig, prepared: PreparedShare) -> tuple[Store, Pat
     Called in each worker: clients of a service do not survive a fork.
     """
     target = _open_target(config) if prepared.memory is None else MemoryStore(prepared.memory)
-    folder = _cache_folder(config, target)
+    folder = CacheFolder(prepared.folder.parent, prepared.folder.name)
     age = _expiration(config, target)
     policy = _IMPATIENT if prepared.sends else DEFAULT_POLICY
     store: Store = RetryingStore(ObservedStore(target), policy)
@@ -257,10 +257,17 @@ def warm_up(target: Store, store: Store) -> None:
         _log.debug("not warmed up: %s", error)
 
 
-def open_mover(config: ServeConfig, memory: MemoryTree | None = None) -> Mover:
-    """What sends the writes that open_share's stores keep; called in a process of its own."""
+def open_mover(config: ServeConfig, prepared: PreparedShare | None = None) -> Mover:
+    """What sends the writes that open_share's stores keep; called in a process of its own.
+
+    `prepared` None: nobody serves the share just now.
+    """
+    memory = prepared.memory if prepared else None
     target = _open_target(config) if memory is None else MemoryStore(memory)
-    folder = _cache_folder(config, target)
+    if prepared:
+        folder = CacheFolder(prepared.folder.parent, prepared.folder.name)
+    else:
+        folder = _cache_folder(config, target)
     age = _expiration(config, target)
     store: Store = RetryingStore(ObservedStore(target), _PERSISTENT)
     if age:
@@ -274,7 +281,7 @@ def open_mover(config: ServeConfig, memory: MemoryTree | None = None) -> Mover:
 
 def run_mover(config: ServeConfig, prepared: PreparedShare, stop: InterruptEvent) -> None:
     """Send writes until `stop` is set."""
-    open_mover(config, prepared.memory).run(stop)
+    open_mover(config, prepared).run(stop)
 
 
 def _open_target(config: ServeConfig) -> Store:
