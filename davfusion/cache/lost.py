@@ -72,7 +72,7 @@ def put_back(journal: Journal, spool: FileStore, lost: LostFile) -> str | None:
 def _row(change: Change, spool: FileStore, note: Note) -> Row:
     """The change that the content belongs to: one that has lost its own, or a new one."""
     path, old = note.path, journal_rows.get(change.db, note.path)
-    if old is not None and old.etag == note.md5 and content_problem(spool, old):
+    if old is not None and old.etag == note.digest and content_problem(spool, old):
         return old._replace(state=WAITING, attempts=0, error=None)
     if old is not None or journal_rows.has_below(change.db, path):
         path = conflicts.free_name(path, lambda copy: journal_rows.get(change.db, copy) is not None)
@@ -81,7 +81,7 @@ def _row(change: Change, spool: FileStore, note: Note) -> Row:
         FILE,
         bytes=note.bytes,
         modified=note.modified,
-        etag=note.md5,
+        etag=note.digest,
         content_type=note.content_type,
     )
 

@@ -327,7 +327,7 @@ class MultiprocessingCachingStore(StoreWrapper):
 
 
 def _with_content(new: Row, name: str, note: Note) -> Row:
-    return new._replace(spool=name, bytes=note.bytes, etag=note.md5)
+    return new._replace(spool=name, bytes=note.bytes, etag=note.digest)
 
 
 def _write(new: Row, if_etag: str | None, change: Change, view: View, held: Held) -> Row:

@@ -3,7 +3,6 @@
 With it the content can be put back where it belongs should the journal be lost.
 """
 
-import hashlib
 import io
 import json
 import os
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from davfusion.stores.transfer import blocks
+from davfusion.cache import digests
 
 _MAGIC: Final = b"davfusion spool 1"
 _END: Final = struct.Struct(f">II{len(_MAGIC)}s")
@@ -27,7 +26,8 @@ class Note:
 
     path: str
     bytes: int
-    md5: str
+    digest: str
+    """See digests.py."""
     modified: float
     content_type: str | None
 
@@ -88,12 +88,7 @@ def read_note(path: Path, start: int = 0, end: int | None = None) -> Note | None
         except (OSError, struct.error, ValueError, TypeError):
             return None
     content = end - _END.size - length - start
-    return note if note.bytes == content and _md5(path, start, content) == note.md5 else None
-
-
-def _md5(path: Path, start: int, size: int) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with Content(path.open("rb"), size, start) as content:
-        for block in blocks(content):
-            digest.update(block)
-    return digest.hexdigest()
+    if note.bytes != content:
+        return None
+    with Content(path.open("rb"), content, start) as stream:
+        return note if digests.matches(stream, note.digest) else None

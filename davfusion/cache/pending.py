@@ -96,7 +96,7 @@ class Row(NamedTuple):
     bytes: int = 0
     modified: float = 0.0
     etag: str | None = None
-    """What clients know the content by: its MD5 in hex."""
+    """What clients know the content by: its digest (digests.py)."""
     content_type: str | None = None
     base: str | None = ""
     """The store's ETag of what this replaces; "": nothing; None: whatever is there."""

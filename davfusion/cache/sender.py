@@ -9,7 +9,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import BinaryIO, Final
 
-from davfusion.cache import conflicts, spool
+from davfusion.cache import conflicts, digests, spool
 from davfusion.cache.block_caching_store import BlockCachingStore
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.outbox import Outbox
@@ -24,7 +24,7 @@ from davfusion.cache.pending import (
 )
 from davfusion.cache.removal import Removal
 from davfusion.cache.schedule import lane
-from davfusion.cache.versions import found, md5_of, our_version
+from davfusion.cache.versions import found, our_version
 from davfusion.stores.background import BackgroundPool
 from davfusion.stores.retry import GivenUpError
 from davfusion.stores.store import (
@@ -282,6 +282,6 @@ class Sender:
 
 def _require_sound(row: Row, content: BinaryIO, sending: Sending) -> None:
     """StoreAccessError unless the spool still has what was acknowledged."""
-    if md5_of(content, sending) != row.etag:
+    if not digests.matches(content, row.etag or "", sending):
         raise StoreAccessError("its content is damaged in the spool")
     content.seek(0)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from davfusion.cache import packs
+from davfusion.cache import digests, packs
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.notes import Content, Note, packed
 from davfusion.cache.packs import Packer
@@ -87,21 +87,22 @@ def receive(
     StoreSpaceLimitError for a full disk.
     """
     name, size = uuid.uuid4().hex, 0
-    digest = hashlib.md5(usedforsecurity=False)
+    digest = digests.of_size(size_of(source))
     try:
         with disk_space(), spool.create(name, "xb") as file:
             make_room(file, 0)
-            for block in blocks(source, interrupt_event):
-                try:
-                    make_room(file, len(block))
-                except TooLargeError as error:
-                    file.flush()
-                    file.truncate()
-                    error.rest = Unspooled(spool.path(name, "tmp"), size, block, source)
-                    raise
-                size += len(block)
-                digest.update(block)
-                file.write(block)
+            with digests.Beside(digest) as beside:
+                for block in blocks(source, interrupt_event):
+                    try:
+                        make_room(file, len(block))
+                    except TooLargeError as error:
+                        file.flush()
+                        file.truncate()
+                        error.rest = Unspooled(spool.path(name, "tmp"), size, block, source)
+                        raise
+                    size += len(block)
+                    beside.update(block)
+                    file.write(block)
             note = Note(new.path, size, digest.hexdigest(), new.modified, new.content_type)
             file.write(packed(note))
             file.flush()
@@ -128,8 +129,8 @@ def receive_small(
         data += block
         if len(data) > packer.largest:
             return Parts(io.BytesIO(data), source)
-    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    note = Note(new.path, len(data), md5, new.modified, new.content_type)
+    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    note = Note(new.path, len(data), digest, new.modified, new.content_type)
     with disk_space():
         name = packer.add(data, note)
     return Parts(io.BytesIO(data)) if name is None else (name, note)
@@ -188,7 +189,7 @@ def open_content(spool: FileStore, name: str, size: int) -> BinaryIO:
 
 def content_problem(spool: FileStore, row: Row) -> str | None:
     """Why the content of a row is not what was written; None if it is. All of it is read."""
-    digest, size = hashlib.md5(usedforsecurity=False), 0
+    digest, size = digests.like(row.etag or ""), 0
     try:
         with open_content(spool, row.spool or "", row.bytes) as content:
             for block in blocks(content):
