@@ -40,6 +40,8 @@ BATCH: Final = 1000
 ROOM: Final = {SMALL: 2 * CONNECTIONS, LARGE: LARGE_AT_ONCE, DELETIONS: BATCH}
 """Rows that are taken at a time, some of which wait for a thread."""
 _POLL: Final = 0.05
+_GATHER: Final = 0.01
+"""Seconds in which further rows end, to be noted, and replaced by others, in one transaction."""
 _WATCH: Final = 0.5
 _LONGEST_PAUSE: Final = 8.0
 
@@ -62,6 +64,8 @@ class Mover:
         self._pause_until = 0.0
         self._unpacked = time.monotonic()
         self._lock = threading.Lock()
+        self._has_ended = threading.Event()
+        """Set when the sending of a row has ended."""
         self._under_way: dict[Future[None], list[Sending]] = {}
         self._probe: Future[None] | None = None
         """What was started last; while the store does not answer, nothing else is beside it."""
@@ -86,6 +90,8 @@ class Mover:
                     self._loop(small, large, stop, until)
                 finally:
                     self._pause_all()
+            with disk_space():
+                self._outbox.note_done()
 
     def close(self) -> None:
         """Close this process's files; not while it runs."""
@@ -98,6 +104,7 @@ class Mover:
         rows = self._outbox.take(room)
         for together in _jobs(rows):
             self._sender.send([Sending(row, self._outbox) for row in together])
+        self._outbox.note_done()
         packs.sweep(self._folder.spool, self._journal.needs_pack)
         if time.monotonic() >= self._unpacked + AFTER:
             unpack(self._journal, self._folder.spool)
@@ -119,23 +126,23 @@ class Mover:
                     if time.monotonic() >= watched:
                         watched = time.monotonic() + _WATCH
                         self._watch()
-                    is_busy = self._start_due(small, large)
+                    self._start_due(small, large)
             except StoreSpaceLimitError as error:
                 logger.warning("nothing can be noted: %s", error)
                 self._reserve.give()
                 time.sleep(_WATCH)
                 continue
-            if not is_busy:
-                time.sleep(_POLL)
+            self._has_ended.wait(_POLL)
+            self._has_ended.clear()
+            time.sleep(_GATHER)
 
-    def _start_due(self, small: ThreadPoolExecutor, large: ThreadPoolExecutor) -> bool:
-        rows = self._outbox.take(self._room())
-        for together in _jobs(rows):
+    def _start_due(self, small: ThreadPoolExecutor, large: ThreadPoolExecutor) -> None:
+        for together in _jobs(self._outbox.take(self._room())):
             sendings = [Sending(row, self._outbox) for row in together]
             pool = large if schedule.lane(together[0]) == LARGE else small
             self._probe = pool.submit(self._sender.send, sendings)
             self._under_way[self._probe] = sendings
-        return bool(rows)
+            self._probe.add_done_callback(lambda _: self._has_ended.set())
 
     def _room(self) -> dict[str, int]:
         """How many rows of each lane may be started now."""
@@ -163,7 +170,9 @@ class Mover:
         elif self._unnoted:
             self._outbox.released(self._unnoted)
         self._unnoted = []
-        for future in [future for future in self._under_way if future.done()]:
+        ended = [future for future in self._under_way if future.done()]
+        self._outbox.note_done()
+        for future in ended:
             sendings = self._under_way.pop(future)
             try:
                 future.result()

@@ -33,6 +33,7 @@ class Outbox:
         self._journal = journal
         self._database = journal.database
         self._spool = spool
+        self._done: list[tuple[Row, Metadata | None]] = []
 
     def begin(self) -> None:
         """A mover starts: nothing is being sent, whatever the one before was doing."""
@@ -137,20 +138,25 @@ class Outbox:
         return now is None or now.kind != row.kind or schedule.overlaps(row.path, held)
 
     def done(self, row: Row, stored: Metadata | None) -> None:
-        """The store has what the row says; `stored` is its answer for a file."""
-        with self._database.transaction() as db:
-            finished = self._finish(db, row, stored)
-        if finished is not None:
-            remove_content(self._spool, finished)
+        """The store has what the row says, as note_done() will note; `stored` is its answer."""
+        self._done.append((row, stored))
 
-    def all_done(self, rows: Iterable[Row]) -> None:
-        """As done, for deletions."""
+    def note_done(self) -> None:
+        """Note what is done so far in one transaction, for which the next call tries it again.
+
+        One thread at a time. A row that is done and not noted is sent again after a crash.
+        """
+        done = list(self._done)
+        if not done:
+            return
         with self._database.transaction() as db:
-            for row in rows:
-                self._finish(db, row, None)
+            contents = [self._finish(db, row, stored) for row, stored in done]
+        del self._done[: len(done)]
+        for content in filter(None, contents):
+            remove_content(self._spool, content)
 
     def _finish(self, db: sqlite3.Connection, row: Row, stored: Metadata | None) -> str | None:
-        """Returns the file of the spool that is not needed any more."""
+        """Returns the content of the spool that is not needed any more."""
         _release(db, row.path)
         journal_rows.forget_tried(db, row.path, tree=row.kind == ABSENT)
         self._note_alias(db, row, stored)

@@ -40,8 +40,8 @@ class Choice:
 
     What must first be cleared or made goes before all that lies below, so that it is known then
     what is there; and nothing is cleared above what is being sent. What is held (`held`, by a move
-    or copy under way) rests, with all above and
-    below. `hides` tells whether the row of a directory, if there is one, hides what is below.
+    or copy under way) rests, with all above and below. `hides` tells whether the row of a
+    directory, if there is one, hides what is below.
     """
 
     def __init__(

@@ -52,8 +52,7 @@ class Sending:
         self.row = row
         self.token = row.token
         self._outbox = outbox
-        self._stop = threading.Event()
-        self._pause = threading.Event()
+        self._is_stopped = self._is_paused = False
         self._sent = 0
         self._lock = threading.Lock()
         self.may_be_directory = True
@@ -62,17 +61,17 @@ class Sending:
 
     def is_set(self) -> bool:
         """Whether it is to be broken off; GivenUpError if what has been sent is still of use."""
-        if self._pause.is_set():
+        if self._is_paused:
             raise GivenUpError("the server is stopping")
-        return self._stop.is_set()
+        return self._is_stopped
 
     def stop(self) -> None:
         """Break it off: what has been sent is of no use any more."""
-        self._stop.set()
+        self._is_stopped = True
 
     def pause(self) -> None:
         """Break it off, to go on with it after the next start."""
-        self._pause.set()
+        self._is_paused = True
 
     def confirm(self) -> None:
         """As Upload.confirm: damaged content becomes no file."""
@@ -119,7 +118,8 @@ class Sender:
     def send(self, together: Sequence[Sending]) -> None:
         """Send rows, several only of schedule.DELETIONS, and note what came of it.
 
-        Raises sqlite3.Error where it cannot be noted.
+        What is done is noted by Outbox.note_done(). Raises sqlite3.Error where something else
+        cannot be noted.
         """
         rows = [sending.row for sending in together]
         try:
@@ -140,7 +140,8 @@ class Sender:
     def _delete_files(self, rows: Sequence[Row]) -> None:
         """Delete files that are still the versions that were to be deleted."""
         gone, failures = self._removal.delete_files(rows)
-        self._outbox.all_done(gone)
+        for row in gone:
+            self._outbox.done(row, None)
         for row, error in failures:
             self._note([row], error)
 
