@@ -16,10 +16,15 @@ from tests.servers import S3Server
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 ROUNDS, FILES = 5, 20
+NAMES = [f"round {number}/letter {file}.txt" for number in range(ROUNDS) for file in range(FILES)]
 
 
 @pytest.fixture
-def servers(s3_server: S3Server, bucket: str, tmp_path: Path) -> Iterator[list[Serving]]:
+def servers(
+    s3_server: S3Server, s3_client: Any, bucket: str, tmp_path: Path
+) -> Iterator[list[Serving]]:
+    for name in NAMES:  # before the servers look what there is
+        s3_client.put_object(Bucket=bucket, Key=name, Body=b"what both have read")
     env = {"AWS_ENDPOINT_URL": s3_server.endpoint}
     options = ["--write-back-delay", "0.05"]
     with ExitStack() as stack:
@@ -35,18 +40,13 @@ def test_of_two_edits_of_one_version_both_stay(
     servers: list[Serving], s3_client: Any, bucket: str
 ) -> None:
     rng = random.Random(7)
-    names = [
-        f"round {number}/letter {file}.txt" for number in range(ROUNDS) for file in range(FILES)
-    ]
-    edits = {name: [f"{name} by {who}".encode() for who in "ab"] for name in names}
-    for name in names:
-        s3_client.put_object(Bucket=bucket, Key=name, Body=b"what both have read")
+    edits = {name: [f"{name} by {who}".encode() for who in "ab"] for name in NAMES}
     with ThreadPoolExecutor(8) as pool:
-        for name in names:
+        for name in NAMES:
             for content in pool.map(get, servers, [f"/{name}"] * 2):
                 assert content == b"what both have read"
         for number in range(ROUNDS):
-            here = names[number * FILES : (number + 1) * FILES]
+            here = NAMES[number * FILES : (number + 1) * FILES]
             writes = [(server, name) for name in here for server in range(2)]
             rng.shuffle(writes)
             done = [
@@ -61,9 +61,9 @@ def test_of_two_edits_of_one_version_both_stay(
     notes = [journal(server, "SELECT path, copy FROM conflict") for server in servers]
     copies = {path[1:]: copy[1:] for path, copy in chain(*notes)}
     logs = "".join(server.log.read_text() for server in servers)
-    for name in names:
+    for name in NAMES:
         assert sorted([stored[name], stored[copies[name]]]) == edits[name]
         assert copies[name].startswith(name[:-4] + " (conflicted copy ")
         assert copies[name].endswith(").txt")
         assert f"/{name} was changed by another program: ours is kept as /{copies[name]}" in logs
-    assert len(stored) == 2 * len(names) == 2 * sum(map(len, notes))
+    assert len(stored) == 2 * len(NAMES) == 2 * sum(map(len, notes))
