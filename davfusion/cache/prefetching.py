@@ -22,14 +22,15 @@ class Prefetcher:
     A client that copies files into a folder asks for each before it writes it: a listing costs
     about as much as one such question. One file of a large folder is not worth it.
 
-    Calls `walk` with the nearest directory below which several listings were asked for: that of
-    a client that walks. It is called again as long as such listings come.
+    Calls `walk` with the nearest directory with several at or below it that had to be listed:
+    that of a client that walks. It is called again as long as such listings come.
     """
 
     def __init__(self, prefetch: Callable[[str], None], walk: Callable[[str], None]) -> None:
         self._prefetch = prefetch
         self._walk = walk
         self._stats = _Misses(STATS_WITHIN)
+        self._listed = _Misses(LISTINGS_WITHIN)
         self._listings = _Misses(LISTINGS_WITHIN)
 
     def stat_missed(self, path: str, now: float) -> None:
@@ -39,6 +40,8 @@ class Prefetcher:
 
     def listing_missed(self, directory: str, now: float) -> None:
         """`directory` has to be listed by the store."""
+        if self._listed.add(directory, now) > 1:
+            return  # as at a start, when the server asks too, or for a client that polls
         places = [directory, *paths.ancestors(directory)]
         counts = [self._listings.add(place, now) for place in places]
         for place, count in zip(places, counts, strict=True):

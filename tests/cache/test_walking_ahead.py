@@ -91,6 +91,15 @@ def test_opening_folders_walks_nothing(
     assert service.calls == {"get_directory_metadata": 5}
 
 
+def test_opening_a_folder_again_and_again_walks_nothing(
+    share: MetadataCachingStore, service: ObservedStore
+) -> None:
+    for path in ("/", "/tree", "/", "/tree", "/"):
+        share.forget(path)
+        share.get_directory_metadata(path)
+    assert service.calls["walk_metadata"] == 0
+
+
 def test_a_walk_ahead_ends(share: MetadataCachingStore, truth: FlatStore) -> None:
     endless = UndatedStore().get_metadata("/")
     truth.more = ((f"/tree/z{number}", endless) for number in count())
