@@ -44,14 +44,9 @@ pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120 + 15 *
 class Crowd:
     """Clients that work at the same time, and what there must be in the end."""
 
-    def __init__(self, server: Serving, s3: Any, bucket: str) -> None:
+    def __init__(self, server: Serving, s3: Any, bucket: str, shared: dict[str, Node]) -> None:
         self.rng = random.Random(SEED)
         print(f"to repeat it: DAVFUSION_SEED={SEED}")
-        shared = {}
-        for number in range(3):
-            content = self.rng.randbytes(400_000)
-            s3.put_object(Bucket=bucket, Key=f"shared/{number}", Body=content)
-            shared[f"/shared/{number}"] = Node(content)
         self._shared = shared
         self._server, self._s3, self._bucket = server, s3, bucket
         self.clients = [
@@ -112,7 +107,23 @@ def errors(server: Serving) -> list[str]:
 
 
 @pytest.fixture
-def server(s3_server: S3Server, bucket: str, tmp_path: Path) -> Iterator[Serving]:
+def shared(s3_client: Any, bucket: str) -> dict[str, Node]:
+    """What all read; it is there before the server looks what there is."""
+    rng = random.Random(SEED)
+    tree = {f"/shared/{number}": Node(rng.randbytes(400_000)) for number in range(3)}
+    for path, node in tree.items():
+        s3_client.put_object(Bucket=bucket, Key=path[1:], Body=node.content)
+    return tree
+
+
+@pytest.fixture
+def server(
+    s3_server: S3Server,
+    bucket: str,
+    tmp_path: Path,
+    shared: dict[str, Node],
+) -> Iterator[Serving]:
+    assert shared
     env = {"AWS_ENDPOINT_URL": s3_server.endpoint}
     with serving(f"s3://{bucket}", tmp_path, "--write-back-delay", "0.3", env=env) as server:
         yield server
@@ -120,8 +131,8 @@ def server(s3_server: S3Server, bucket: str, tmp_path: Path) -> Iterator[Serving
 
 
 @pytest.fixture
-def crowd(server: Serving, s3_client: Any, bucket: str) -> Iterator[Crowd]:
-    crowd = Crowd(server, s3_client, bucket)
+def crowd(shared: dict[str, Node], server: Serving, s3_client: Any, bucket: str) -> Iterator[Crowd]:
+    crowd = Crowd(server, s3_client, bucket, shared)
     with crowd.pool:
         yield crowd
     for client in crowd.clients:
