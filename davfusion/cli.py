@@ -191,12 +191,12 @@ def run(settings: ServeConfig) -> None:
         tls.context()
     platform.platform()  # wsgidav asks for it; it runs a program, and workers have it by the fork
     prepared = share.prepare(settings)
-    listener = server.listen(settings.host, settings.port)  # from here on, clients wait
+    listener = server.bind(settings.host, settings.port)
     make = functools.partial(make_application, settings, prepared)
     send = functools.partial(share.run_mover, settings, prepared) if prepared.sends else None
     spec = server.WorkerSpec(listener, make, tls, settings.log_level, settings.server, send)
-    announce(settings, listener, prepared)
-    server.Supervisor(spec, settings.workers).run()
+    ready = functools.partial(announce, settings, listener, prepared)
+    server.Supervisor(spec, settings.workers).run(ready)
     if waiting := share.count_pending(prepared):
         click.echo(
             f"{waiting} changes have not been sent yet: the next start goes on with them, "

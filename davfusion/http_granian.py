@@ -1,6 +1,6 @@
 """One worker's HTTP server where `--server granian` is chosen: hyper's HTTP, in Rust.
 
-This is the only importer of granian. It has no public way to serve WSGI on a socket that listens
+This is the only importer of granian. It has no public way to serve WSGI on a socket that is bound
 already, in a process that is not its own, so what granian's own worker processes call is called
 here; the extra in setup.cfg holds it to the versions for which that was checked.
 """
@@ -99,7 +99,7 @@ class _Pieces:
 
 
 class GranianServer:
-    """Serves `application` on a socket that listens already and that other processes share.
+    """Serves `application` on a socket that is bound already and that other processes share.
 
     `tls` are the PEM files of certificate chain and key.
     """
@@ -130,8 +130,9 @@ class GranianServer:
         }
 
     def prepare(self) -> None:
-        """Start the threads, which take connections at once."""
+        """Listen, and start the threads, which take connections at once."""
         _end_dead_connections(self._listener)
+        self._listener.listen(BACKLOG)
         cert, key = map(str, self._tls) if self._tls else (None, None)
         holder = SocketHolder(os.dup(self._listener.fileno()), False, BACKLOG)  # type: ignore[call-arg]
         worker = WSGIWorker(  # type: ignore[call-arg]

@@ -151,7 +151,7 @@ class _TlsAdapter(Adapter):
 
 
 class HttpServer(CherootServer):
-    """Serves `application` on a socket that listens already and that other processes share."""
+    """Serves `application` on a socket that is bound already and that other processes share."""
 
     ConnectionClass = _Connection
     max_request_header_size = MAX_HEADER_BYTES
@@ -166,7 +166,7 @@ class HttpServer(CherootServer):
             listener.getsockname()[:2],
             application,
             numthreads=THREADS,
-            request_queue_size=BACKLOG,  # cheroot calls listen again
+            request_queue_size=BACKLOG,
             server_name="davfusion",
             timeout=IDLE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
@@ -177,7 +177,9 @@ class HttpServer(CherootServer):
         self._listener = listener
 
     def prepare(self) -> None:
-        """Start the threads; cheroot would take a socket of systemd's, of which it knows little.
+        """Listen, and start the threads.
+
+        cheroot would take a socket of systemd's, of which it knows little.
 
         All workers wait for the same socket, so the one that comes late must not wait in accept.
         """

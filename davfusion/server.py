@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from davfusion.access_log import configure_logging
 from davfusion.config import HttpServerName
-from davfusion.http_server import BACKLOG, SHUTDOWN_SECONDS, HttpServer
+from davfusion.http_server import SHUTDOWN_SECONDS, HttpServer
 from davfusion.platform import START_METHOD, take_address
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 STOP_SECONDS: Final = SHUTDOWN_SECONDS + 2.0
 """After this long a worker ends whatever it is doing."""
 
+_READY_SECONDS: Final = 0.02
 _STEADY_SECONDS: Final = 10.0
 _MAX_PAUSE: Final = 30.0
 
@@ -45,8 +46,11 @@ class ServerError(Exception):
     """The server cannot start; the text names the cause and the cure."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there, dual-stack for `::`; raises ServerError."""
+def bind(host: str, port: int) -> socket.socket:
+    """A socket with that address, dual-stack for `::`; raises ServerError.
+
+    It listens once a worker can answer: who finds the port open does not have to wait.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -67,7 +71,6 @@ def _bind(listener: socket.socket, address: tuple[object, ...]) -> None:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # those accepted inherit it
     listener.bind(address)
-    listener.listen(BACKLOG)
 
 
 def _cannot_listen(error: OSError, host: str, port: int) -> str:
@@ -130,7 +133,7 @@ class HttpService(Protocol):
     """What answers HTTP in a worker."""
 
     def prepare(self) -> None:
-        """From now on, requests may be answered."""
+        """Have the socket listen: from now on, requests are answered."""
 
     def serve(self) -> None:
         """Return when stop() has been called and the requests under way are answered."""
@@ -264,14 +267,18 @@ class Supervisor:
         self._is_ready: Event = self._context.Event()
         self._is_stopping = False
 
-    def run(self) -> None:
-        """Returns when all processes have ended."""
+    def run(self, announce: Callable[[], None] = lambda: None) -> None:
+        """Returns when all processes have ended; calls `announce` once requests are answered."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         for role in self._roles:
             self._start(role)
+        while not (self._is_ready.is_set() or self._is_stopping):
+            self._watch(_READY_SECONDS)
+        if not self._is_stopping:
+            announce()
         while self._running or not self._is_stopping:
-            self._watch()
+            self._watch(self._next_due())
 
     def _start(self, role: Role) -> None:
         process = self._context.Process(  # type: ignore[attr-defined]
@@ -281,11 +288,11 @@ class Supervisor:
         self._running[process] = role, time.monotonic()
         logger.debug("%s %d started", role.name, process.pid)
 
-    def _watch(self) -> None:
+    def _watch(self, seconds: float | None) -> None:
         awaited: list[Any] = [process.sentinel for process in self._running]
         if not self._is_stopping:
             awaited.append(self._life)  # shows its end as soon as a signal has closed it
-        wait(awaited, self._next_due())
+        wait(awaited, seconds)
         for process in [process for process in self._running if not process.is_alive()]:
             role, started = self._running.pop(process)
             if not self._is_stopping:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from davfusion.config import HttpServerName
-from davfusion.server import Restarts, ServerError, Supervisor, TlsFiles, WorkerSpec, listen
+from davfusion.server import Restarts, ServerError, Supervisor, TlsFiles, WorkerSpec, bind
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -44,12 +45,12 @@ def broken_application() -> "WSGIApplication":
 
 
 def main(http_name: HttpServerName, workers: str, make: str, *tls: str) -> None:
-    listener = listen("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0)
     files = TlsFiles(*map(Path, tls)) if tls else None
     spec = WorkerSpec(listener, globals()[make], files, "debug", http_name)
-    print(listener.getsockname()[1], flush=True)
+    announce = partial(print, listener.getsockname()[1], flush=True)
     try:
-        Supervisor(spec, int(workers)).run()
+        Supervisor(spec, int(workers)).run(announce)
     except ServerError as error:
         sys.exit(str(error))
 
@@ -96,7 +97,8 @@ def running(
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        yield Program(process, int(process.stdout.readline()), bool(tls))
+        port = int(process.stdout.readline() or 0)  # none: it has ended
+        yield Program(process, port, bool(tls))
     finally:
         process.kill()
         process.wait()
@@ -277,18 +279,18 @@ def test_a_port_in_use_is_named_with_the_cure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ServerError, match=rf"port {port} .* in use: .*--port"):
-            listen("127.0.0.1", port)
+            bind("127.0.0.1", port)
 
 
 def test_an_address_of_another_machine() -> None:
     with pytest.raises(ServerError, match="--host"):
-        listen("192.0.2.1", 0)
+        bind("192.0.2.1", 0)
     with pytest.raises(ServerError, match="--host"):
-        listen("no such host", 0)
+        bind("no such host", 0)
 
 
 def test_ipv6() -> None:
-    with listen("::1", 0) as listener:
+    with bind("::1", 0) as listener:
         assert listener.family == socket.AF_INET6
 
 
