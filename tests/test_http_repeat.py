@@ -189,13 +189,16 @@ def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(
     client: Client, server: Served
 ) -> None:
     first = answer(client, get("/large"))
+    while (again := answer(client, get("/large"))) != first:  # kept once it has been sent
+        first = again
+    number = b"%d " % (int(first) + 1)
     slow = [server.client() for _ in range(3)]
     for one in slow:
         one.send(get("/large"))
-    assert answer(client, get()) == b"2 "  # nobody waits for them
+    assert answer(client, get()) == number  # nobody waits for them
     for one in slow:
         assert one.answer()[2] == first
-        assert answer(one, get()) == b"2 "
+        assert answer(one, get()) == number
 
 
 def test_each_answer_is_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:
