@@ -5,6 +5,7 @@ when the supervisor stops, and also when it is killed.
 """
 
 import errno
+import gc
 import logging
 import multiprocessing
 import os
@@ -186,6 +187,9 @@ def _prepared(spec: WorkerSpec, life: Connection, supervisors_end: Connection) -
     configure_logging(spec.log_level)
     must_stop = threading.Event()
     threading.Thread(target=_wait_for_end, args=(life, must_stop), daemon=True).start()
+    # Listings are many objects and no cycles: to look through them again and again is in vain.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
     signal.signal(signal.SIGTERM, lambda _number, _frame: must_stop.set())
     return must_stop
 
