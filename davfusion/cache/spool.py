@@ -21,7 +21,7 @@ from davfusion.cache.filestore import FileStore
 from davfusion.cache.notes import Content, Note, packed
 from davfusion.cache.packs import Packer
 from davfusion.cache.pending import Row
-from davfusion.platform import fsync_directory
+from davfusion.platform import begin_flush, fsync_directory
 from davfusion.stores.store import (
     ConflictError,
     InterruptEvent,
@@ -30,6 +30,7 @@ from davfusion.stores.store import (
 )
 from davfusion.stores.transfer import blocks
 
+_FLUSHED_TOGETHER: Final = 16 << 20
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 MakeRoom = Callable[[BinaryIO, int], None]
 """Called with a file and the bytes that are about to be added; first with 0, before any is read.
@@ -86,7 +87,7 @@ def receive(
     Returns the file's name and note. Whatever goes wrong, nothing is left. Raises
     StoreSpaceLimitError for a full disk.
     """
-    name, size = uuid.uuid4().hex, 0
+    name, size, begun = uuid.uuid4().hex, 0, 0
     digest = digests.of_size(size_of(source))
     try:
         with disk_space(), spool.create(name, "xb") as file:
@@ -103,6 +104,10 @@ def receive(
                     size += len(block)
                     beside.update(block)
                     file.write(block)
+                    if size - begun >= _FLUSHED_TOGETHER:  # so that little is left for the end
+                        file.flush()
+                        begin_flush(file.fileno(), begun, size - begun)
+                        begun = size
             note = Note(new.path, size, digest.hexdigest(), new.modified, new.content_type)
             file.write(packed(note))
             file.flush()
