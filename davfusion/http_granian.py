@@ -287,10 +287,11 @@ def _end_dead_connections(listener: socket.socket) -> None:
 
     granian itself waits for a body, and for a client that does not read, without an end.
     """
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        (socket.TCP_KEEPIDLE, IDLE_SECONDS),
-        (socket.TCP_KEEPINTVL, _PROBE_SECONDS),
-        (socket.TCP_USER_TIMEOUT, IDLE_SECONDS * 1000),
-    ):
-        listener.setsockopt(socket.IPPROTO_TCP, option, value)
+    if sys.platform == "linux":  # as config.check() requires
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            (socket.TCP_KEEPIDLE, IDLE_SECONDS),
+            (socket.TCP_KEEPINTVL, _PROBE_SECONDS),
+            (socket.TCP_USER_TIMEOUT, IDLE_SECONDS * 1000),
+        ):
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)

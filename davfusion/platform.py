@@ -159,6 +159,13 @@ else:
         return False
 
 
+def given_by_disk(status: os.stat_result) -> int:
+    """Bytes that the disk has given a file; NTFS gives its length."""
+    if sys.platform == "win32":
+        return status.st_size
+    return status.st_blocks * 512
+
+
 def begin_flush(descriptor: int, offset: int, size: int) -> None:
     """Have what was just written there brought to the disk, without waiting for it.
 

@@ -19,6 +19,7 @@ from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
 from davfusion.cache.packs import all_packs, size_of
 from davfusion.cache.spool import TooLargeError
+from davfusion.platform import given_by_disk
 from davfusion.stores.store import StoreSpaceLimitError, TransientStoreError
 
 STEP: Final = 1 << 20
@@ -133,7 +134,7 @@ class Room:
             with suppress(FileNotFoundError):
                 status = os.stat(path)  # noqa: PTH116 - the list is of names
                 size += status.st_size
-                promised += max(0, status.st_size - status.st_blocks * 512)
+                promised += max(0, status.st_size - given_by_disk(status))
         return _Receiving(size, promised)
 
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from davfusion.stores.store import (
     COPY_BUFFER,
@@ -139,7 +139,7 @@ def opened(
             if spool.tell() > limit:
                 break
         spool.seek(0)
-        yield _limited(Source(spool, interrupt_event), limit)
+        yield _limited(Source(cast(BinaryIO, spool), interrupt_event), limit)
 
 
 def _limited(source: Source, limit: int) -> Source:
