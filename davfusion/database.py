@@ -111,13 +111,17 @@ class Database:
 
 
 class SharedFlush:
-    """Brings a file to the disk; those who have written to it meanwhile share the flush."""
+    """Brings a file to the disk; those who have written to it meanwhile share the flush.
+
+    After one that fails, all do: the system tells once, and then takes what is lost for flushed.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._writes = 0
         self._flushed = 0
+        self._failure: OSError | None = None
 
     def written(self) -> Callable[[], None]:
         """To be called by one thread at a time; what it returns ends when that is on the disk."""
@@ -128,10 +132,15 @@ class SharedFlush:
         with self._lock:
             if write <= self._flushed:
                 return
+            if self._failure is not None:
+                raise self._failure
             writes = self._writes
             descriptor = os.open(self._path, os.O_RDWR)
             try:
                 platform.flush(descriptor)
+            except OSError as error:
+                self._failure = error
+                raise
             finally:
                 os.close(descriptor)
             self._flushed = writes

@@ -237,11 +237,13 @@ class Gateway(Gateway_10):
     def _keep(self, repeatable: Repeatable) -> None:
         """Have the same bytes of a request answered alike."""
         request, inbox = self.req, self.req.conn.rfile
-        question = inbox.seen
-        if question is None or request.only_piece is None or request.close_connection:
+        question, piece = inbox.seen, request.only_piece
+        if question is None or piece is None or len(piece) > SEND_BYTES:
+            return  # what is large costs a copy for each client that is slow
+        if request.close_connection or request.chunked_write:
             return
         memo, moment = repeatable
-        answer = Answer(request.head, request.only_piece, self.env.get(LOGGED))
+        answer = Answer(request.head, piece, self.env.get(LOGGED))
         memo.keep(question, moment, answer, len(question) + len(answer.body))
         if inbox.beginning != question and not request.expects_continue:
             memo.keep(inbox.beginning, moment, None, len(question))

@@ -26,7 +26,7 @@ from davfusion.access_log import LOGGED, log_request
 from davfusion.http_body import Body, RequestBodyError
 from davfusion.http_environ import RefusedError, Source, announced_body, check
 from davfusion.http_exchange import IDLE_SECONDS
-from davfusion.http_inbox import MAX_HEADER_BYTES, SHORT
+from davfusion.http_inbox import MAX_HEADER_BYTES
 from davfusion.http_server import BACKLOG, LINGER_SECONDS, MAX_CONNECTIONS
 from davfusion.memo import REPEATABLE, Memo
 
@@ -187,20 +187,19 @@ class GranianServer:
             self._linger(source)
 
     def _answer(self, protocol: Any, environ: "WSGIEnvironment", body: Body | None) -> None:
-        if not _is_short(environ, body):
+        if not _has_all_come(environ, body):
             environ["wsgi.input"] = body.input() if body else io.BytesIO()
             self._ask(protocol, environ, body)
             return
-        content = body.input().read() if body else b""
-        question = (*environ, *environ.values(), content)
+        question = (*environ, *environ.values())
         if found := self._memo.recall(question) if self._memo else None:
             _repeat(protocol, environ["REMOTE_ADDR"], *found[1])
             return
-        environ["wsgi.input"] = io.BytesIO(content)
+        environ["wsgi.input"] = io.BytesIO()
         answer = self._ask(protocol, environ, body)
         if answer and (repeatable := environ.get(REPEATABLE)):
             self._memo, moment = repeatable
-            size = len(content) + len(answer[2])
+            size = len(answer[2]) + sum(len(str(part)) for part in question)
             self._memo.keep(question, moment, (*answer, environ.get(LOGGED)), size)
 
     def _ask(
@@ -244,10 +243,9 @@ class GranianServer:
             self._may_linger.release()
 
 
-def _is_short(environ: "WSGIEnvironment", body: Body | None) -> bool:
-    """Whether all of the request may be read before it is looked at."""
-    length = int(environ["CONTENT_LENGTH"]) if body else 0
-    return length <= SHORT and "HTTP_EXPECT" not in environ
+def _has_all_come(environ: "WSGIEnvironment", body: Body | None) -> bool:
+    """Whether all of the request has come."""
+    return body is None and "HTTP_EXPECT" not in environ
 
 
 def _repeat(

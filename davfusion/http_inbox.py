@@ -114,7 +114,10 @@ class Inbox:
 
     def is_drained(self) -> bool:
         """Whether the socket shows all that will come; TLS may hold more than it shows."""
-        return not isinstance(self._socket, ssl.SSLSocket) or not self.has_data()
+        if not isinstance(self._socket, ssl.SSLSocket) or not self.has_data():
+            return True
+        self.look()  # what has come now is another question
+        return False
 
     def wait(self, seconds: float) -> None:
         """From now on, reading and writing wait for the client, at most this long for a piece."""

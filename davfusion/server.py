@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -171,7 +172,10 @@ def run_worker(
     """A worker's whole life: serve until the supervisor stops or dies, or SIGTERM comes."""
     must_stop = _prepared(spec, life, supervisors_end)
     server = make_http_server(spec)
-    server.prepare()
+    try:
+        server.prepare()
+    except OSError as error:  # another server took the address, too, and listened first
+        sys.exit(_cannot_listen(error, *spec.listener.getsockname()[:2]))
     is_ready.set()
     stopper = threading.Thread(target=_stop, args=(server, must_stop), daemon=True)
     stopper.start()

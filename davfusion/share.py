@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -53,6 +54,8 @@ _PATIENCE_AGAIN: Final = 0.6
 """The same for a share that has been served from this cache before."""
 _CONNECTIONS: Final = 4
 """To the service, of each worker, that its start makes."""
+_WARMING: Final = 0.15
+"""Seconds that a worker's start waits for these connections; longer than that they take alone."""
 _OFFLINE: Final = "Until it answers, what is cached is served, and writes are kept and sent later."
 _IMPATIENT: Final = RetryPolicy(attempts=4, total=3)
 """For what a client waits for, where writes do not need the store."""
@@ -241,7 +244,9 @@ def open_share(config: ServeConfig, prepared: PreparedShare) -> tuple[Store, Pat
     else:
         store = CachingStore(store, age, megabytes, name, parent)
     if age:
-        threading.Thread(target=warm_up, args=(target, store), daemon=True).start()
+        warming = threading.Thread(target=warm_up, args=(target, store), daemon=True)
+        warming.start()
+        warming.join(_WARMING)
     return store, folder.path / "state.sqlite"
 
 
@@ -253,7 +258,7 @@ def warm_up(target: Store, store: Store) -> None:
     try:
         if target.warm_up(_CONNECTIONS):
             store.get_directory_metadata(paths.ROOT)
-    except StoreAccessError as error:
+    except (StoreAccessError, sqlite3.Error, OSError) as error:
         _log.debug("not warmed up: %s", error)
 
 

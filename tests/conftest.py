@@ -1,8 +1,33 @@
 """What every test may use; the servers and clients that some need are plugins of their own."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 pytest.register_assert_rewrite(
     "tests.conformance", "tests.conformance_trees", "tests.conformance_versions"
 )
 pytest_plugins = ["tests.http_names", "tests.servers"]
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """PEM files of a certificate that nobody knows, and of its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    command += ["-subj", "/CN=localhost", "-out", str(cert), "-keyout", str(key)]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key

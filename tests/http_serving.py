@@ -1,6 +1,7 @@
 """A server in this process for the tests of HTTP, and raw connections to it."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from davfusion.config import HttpServerName
 from davfusion.http_body import RequestBodyError
-from davfusion.server import WorkerSpec, make_http_server
+from davfusion.server import TlsFiles, WorkerSpec, make_http_server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -57,8 +58,13 @@ class Recorder:
 class Client:
     """A raw connection."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, tls: bool = False) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            self.socket = context.wrap_socket(self.socket)
         self._file = self.socket.makefile("rb")
 
     def send(self, data: bytes) -> None:
@@ -102,13 +108,17 @@ class Served:
     """A server in this process, and clients for it."""
 
     def __init__(
-        self, application: "WSGIApplication | None" = None, name: HttpServerName = "cheroot"
+        self,
+        application: "WSGIApplication | None" = None,
+        name: HttpServerName = "cheroot",
+        tls: TlsFiles | None = None,
     ) -> None:
+        self._has_tls = tls is not None
         self.application = Recorder()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         made = application or self.application
-        spec = WorkerSpec(self.listener, lambda: made, None, "info", name)
+        spec = WorkerSpec(self.listener, lambda: made, tls, "info", name)
         self._server = make_http_server(spec)
         self._server.prepare()
         self._thread = threading.Thread(target=self._server.serve)
@@ -116,7 +126,7 @@ class Served:
         self._clients: list[Client] = []
 
     def client(self) -> Client:
-        self._clients.append(Client(self.port))
+        self._clients.append(Client(self.port, tls=self._has_tls))
         return self._clients[-1]
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 from davfusion import http_server
 from davfusion.access_log import AccessLog
 from davfusion.memo import REPEATABLE, Memo, Repeatable, Validity
+from davfusion.server import TlsFiles
 from davfusion.stamp import Stamp
 from tests.http_serving import Client, Served, sized
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 SECONDS = 5.0
-LARGE = 8 << 20
+LARGE = 200 << 10
 
 
 class Counter:
@@ -188,6 +189,7 @@ def test_head_is_not_get(client: Client) -> None:
 def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(
     client: Client, server: Served
 ) -> None:
+    server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # theirs, too
     first = answer(client, get("/large"))
     while (again := answer(client, get("/large"))) != first:  # kept once it has been sent
         first = again
@@ -199,6 +201,23 @@ def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(
     for one in slow:
         assert one.answer()[2] == first
         assert answer(one, get()) == number
+
+
+def test_over_tls_too_each_request_has_its_own_answer(
+    counter: Counter, certificate: tuple[Path, Path]
+) -> None:
+    served = Served(AccessLog(counter), tls=TlsFiles(*certificate))
+    try:
+        client = served.client()
+        for_others = set()
+        for number in range(20):
+            client.send(get("/a"))
+            client.send(get(f"/b{number}"))  # in a record of its own
+            assert client.answer()[0] == 200
+            for_others.add(client.answer()[2])
+            assert answer(served.client(), get("/a")) not in for_others
+    finally:
+        served.stop()
 
 
 def test_each_answer_is_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:

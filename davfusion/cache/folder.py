@@ -15,7 +15,7 @@ from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
 from davfusion.cache.listings import ListingTable
 from davfusion.cache.reserve import Reserve, is_low
-from davfusion.platform import is_locked, lock_file
+from davfusion.platform import fsync_directory, is_locked, lock_file
 from davfusion.stores.paths import is_valid_name
 
 _LOCK: Final = "lock"
@@ -85,10 +85,16 @@ class CacheFolder:
         """
         if is_low(self.path):
             Reserve(self.path).give()
-        is_damaged = recovery.set_aside_if_damaged(self.journal_path)
+        unfinished = self.path / "recovering"
+        if problem := recovery.problem(self.journal_path):
+            unfinished.touch()  # a start that breaks off from here on has lost rows all the same
+            fsync_directory(self.path)
+            recovery.set_aside(self.journal_path, problem)
+        is_whole = not unfinished.exists()
         journal = self.journal(0)
         self.doubt(recovery.interrupted(journal))
-        recovery.reconcile(journal, self.spool, self.path / "spool", is_whole=not is_damaged)
+        recovery.reconcile(journal, self.spool, self.path / "spool", is_whole=is_whole)
+        unfinished.unlink(missing_ok=True)
         journal.close()
         if self._listings_path.exists():
             self.listings.prune(time.time(), 0)

@@ -105,11 +105,15 @@ class Mover:
         for together in _jobs(rows):
             self._sender.send([Sending(row, self._outbox) for row in together])
         self._outbox.note_done()
+        self._sweep()
+        return len(rows)
+
+    def _sweep(self) -> None:
+        """Give free the packs of which little or nothing is needed."""
         packs.sweep(self._folder.spool, self._journal.needs_pack)
         if time.monotonic() >= self._unpacked + AFTER:
             unpack(self._journal, self._folder.spool)
             self._unpacked = time.monotonic()
-        return len(rows)
 
     def _loop(
         self,
@@ -184,7 +188,7 @@ class Mover:
         """Break off what is not wanted any more, and have the store forget what was broken off."""
         self._reserve.keep()
         self._folder.doubt(self._holds.remove_void())
-        packs.sweep(self._folder.spool, self._journal.needs_pack)
+        self._sweep()
         for sending in itertools.chain.from_iterable(self._under_way.values()):
             if schedule.lane(sending.row) != DELETIONS and self._outbox.is_in_the_way(sending.row):
                 sending.stop()

@@ -161,7 +161,7 @@ class MultiprocessingCachingStore(StoreWrapper):
                 return spool.open_range(self._files, row, offset, length, etag)
             except FileNotFoundError:
                 now = self._journal.view(path).row
-                if now is not None and now.generation == row.generation:
+                if now is not None and (now.generation, now.spool) == (row.generation, row.spool):
                     raise StoreAccessError(f"the content of {path} is missing") from None
                 return self.open_read(path, offset, length, etag)  # the store has it by now
         metadata = self.get_metadata(path)

@@ -97,7 +97,7 @@ def remove(files: FileStore, name: str) -> None:
 
 def _mark(files: FileStore, name: str, mark: int) -> None:
     path, offset = _place(files, name)
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # without its mark, what is not needed is kept for longer
         descriptor = os.open(path, os.O_WRONLY)
         try:
             write_at(descriptor, b"\1", offset + mark)
@@ -160,9 +160,14 @@ def sweep(files: FileStore, is_needed: Callable[[str], bool]) -> None:
 
 
 def _remove_unless_open(pack: Path, is_needed: Callable[[str], bool]) -> None:
-    # Once it is closed, there is nobody any more who could give a row a content of it.
-    if is_closed(pack) and not is_needed(pack.name):
+    # Once it is closed, there is nobody any more who could give a row a content of it. And only
+    # what is marked as removed is needed by no row on the disk either, whatever the journal shows.
+    if is_closed(pack) and not is_needed(pack.name) and not _is_any_kept(pack):
         pack.unlink()
+
+
+def _is_any_kept(pack: Path) -> bool:
+    return any((each.is_named or each.is_apart) and not each.is_removed for each in _records(pack))
 
 
 def is_closed(pack: Path) -> bool:
@@ -226,8 +231,9 @@ class Packer:
         """Whether there is room for a content of that size, without waiting for any."""
         if size > self.largest:
             return False
-        with self._lock:
+        with self._lock, suppress(OSError):
             return self._with_room(_HEAD.size + size + _LONGEST_NOTE) is not None
+        return False
 
     def add(self, content: bytes, note: Note) -> str | None:
         """The name of the content, which is on the disk now; None where there is no room.
@@ -251,6 +257,7 @@ class Packer:
             flush_all()
         except BaseException:
             self.settle(name, is_needed=False)
+            self.close()  # what could not be flushed once cannot be later, either
             raise
         return name
 
@@ -258,7 +265,8 @@ class Packer:
         """After a transaction that was to name the content, however it ended."""
         at = int(name.partition(_SEPARATOR)[2])
         pack = self._unsettled[name]
-        write_at(pack.descriptor, b"\1", at + (_NAMED if is_needed else _REMOVED))
+        with suppress(OSError):  # as a rename that is lost in a crash
+            write_at(pack.descriptor, b"\1", at + (_NAMED if is_needed else _REMOVED))
         with self._lock:
             del self._unsettled[name]
             pack.unsettled -= 1

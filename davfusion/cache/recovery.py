@@ -22,19 +22,25 @@ _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SIDECARS: Final = ("", "-wal", "-shm")
 
 
-def set_aside_if_damaged(path: Path) -> bool:
-    """Whether a journal that is damaged has been renamed; a new one begins then.
+def problem(path: Path) -> str | None:
+    """Why a journal cannot be used, None if it can.
 
-    Raises sqlite3.Error where it cannot be read for another reason, a full disk for one.
+    Raises sqlite3.Error where it cannot be read for a reason that passes, a full disk for one.
     """
+    if not path.exists():
+        return "it is missing"
     try:
-        if not path.exists() or _is_sound(path):
-            return False
-        reason = "it is not sound"
+        return None if _is_sound(path) else "it is not sound"
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF not in _DAMAGED:
             raise
-        reason = str(error)
+        return str(error)
+
+
+def set_aside(path: Path, reason: str) -> None:
+    """Rename a journal that cannot be used, if there is one: a new one begins then."""
+    if not path.exists():
+        return
     logger.error("the journal %s cannot be read (%s): a new one begins", path, reason)
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for suffix in _SIDECARS:
@@ -43,13 +49,12 @@ def set_aside_if_damaged(path: Path) -> bool:
                 path.with_name(f"{path.name}.damaged-{stamp}{suffix}")
             )
     fsync_directory(path.parent)
-    return True
 
 
 def _is_sound(path: Path) -> bool:
     connection = sqlite3.connect(path)
     try:
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         return bool(verdict == "ok")
     finally:
         connection.close()

@@ -3,12 +3,15 @@
 What waits for long gets a file of its own once all that is left in a pack takes less that way.
 """
 
+import struct
+from contextlib import suppress
 from typing import Final
 
 from davfusion.cache import journal_rows, packs, spool
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import ROW_COST, Journal
 from davfusion.cache.pending import Row
+from davfusion.stores.store import StoreSpaceLimitError
 
 AFTER: Final = 60.0
 """Seconds that a change has waited by then."""
@@ -21,7 +24,8 @@ def unpack(journal: Journal, files: FileStore) -> None:
         if _is_wasteful(rows, packs.size_of(pack)) and packs.is_closed(pack):
             for row in rows:
                 if row.first_change < journal.clock() - AFTER:
-                    _unpack(journal, files, row)
+                    with suppress(OSError, struct.error, StoreSpaceLimitError):
+                        _unpack(journal, files, row)  # if it cannot be, it stays where it is
 
 
 def _is_wasteful(rows: list[Row], size: int) -> bool:

@@ -67,14 +67,16 @@ def parse_query(body: bytes) -> Query:
 
 _parse_short = lru_cache(maxsize=64)(parse_query)
 """A client sends the same few again and again."""
-_SHORT = 4096
+SHORT = 4096
+"""Bytes of a query, and (_LONG_NAME) of a name in it, up to which they are remembered."""
+_LONG_NAME = 256
 
 
 def propfind(tree: DavTree, request: DavRequest) -> Response:
     """Answer a PROPFIND: one stat, and one listing or walk, whatever the number of members."""
     depth = request.depth("infinity", "0", "1", "infinity")
     body = request.body()
-    query = (_parse_short if len(body) <= _SHORT else parse_query)(body)
+    query = (_parse_short if len(body) <= SHORT else parse_query)(body)
     # Before the stat, which some services need not be asked for any more then.
     listing = _listing(tree, request.path) if depth == "1" and request.names_folder else None
     metadata = tree.metadata(request.path)
@@ -203,7 +205,11 @@ def _response(
     return f"<D:response><D:href>{href}</D:href>{stats}</D:response>"
 
 
-_empty_element = lru_cache(maxsize=1024)(xml.empty_element)
+_remembered = lru_cache(maxsize=1024)(xml.empty_element)
+
+
+def _empty_element(name: str) -> str:
+    return (_remembered if len(name) <= _LONG_NAME else xml.empty_element)(name)
 
 
 def _named(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 
 from davfusion.memo import REPEATABLE, Memo, Moment, Repeatable
+from davfusion.provider.propfind import SHORT
 from davfusion.provider.request import DavRequest, Response
 from davfusion.provider.tree import DavTree
 
@@ -54,5 +55,6 @@ def _question(request: DavRequest) -> Hashable | None:
     if request.method in ("GET", "HEAD"):
         return (request.method, request.prefix, request.path) if not request.has_body() else None
     if request.method == "PROPFIND" and (depth := environ.get("HTTP_DEPTH")) in ("0", "1"):
-        return depth, request.prefix, request.path, request.body()
+        body = request.body()
+        return (depth, request.prefix, request.path, body) if len(body) <= SHORT else None
     return None

@@ -62,7 +62,13 @@ class BackgroundPool:
             if process.threads == self._size:
                 return
             process.threads += 1
-        threading.Thread(target=_work, args=[process], name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=_work, args=[process], name=self._name, daemon=True).start()
+        except RuntimeError:  # the system gives no more; those there are do it
+            with process.lock:
+                process.threads -= 1
+            if not process.threads:
+                raise
 
     def _here(self) -> _Process:
         if self._process.id != os.getpid():

@@ -2,7 +2,9 @@
 
 import io
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from davfusion.cache.journal import ROW_COST
 from davfusion.cache.mover import Mover
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.cache.pending import FILE, Row
+from davfusion.cache.recovery import LOST
 from davfusion.cache.unpacking import AFTER, unpack
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.store import NoSuchFilesytemObjectError
@@ -64,6 +67,11 @@ def recover(folder: CacheFolder) -> None:
     folder.claim()
     folder.recover()
     folder.release()
+
+
+def lose_rows(folder: CacheFolder) -> None:
+    with closing(sqlite3.connect(folder.journal_path)) as db, db:
+        db.execute("DELETE FROM pending")
 
 
 def kept(folder: CacheFolder) -> set[bytes]:
@@ -160,11 +168,32 @@ def test_what_was_never_acknowledged_is_thrown_away_and_what_a_row_should_name_i
     deleted = put(drive, "/deleted", b"deleted")
     assert deleted["bytes"] == 7
     drive.delete("/deleted")
-    folder.journal_path.unlink()
+    lose_rows(folder)
     drive.close()
     recover(folder)
     assert kept(folder) == {b"acknowledged"}
     drive._settle(received.spool, is_needed=False)
+
+
+def test_of_a_journal_that_is_missing_all_is_kept_that_is_whole(
+    drive: MultiprocessingCachingStore, folder: CacheFolder
+) -> None:
+    """Also where the first start after that breaks off."""
+    put(drive, "/named", b"named")
+    received = drive._received(io.BytesIO(b"received"), Row("/received", FILE), None)
+    put(drive, "/deleted", b"deleted")
+    drive.delete("/deleted")
+    drive.close()
+    folder.journal_path.unlink()
+    in_the_way = folder.path / "spool" / LOST
+    in_the_way.touch()
+    with pytest.raises(FileExistsError):
+        recover(folder)
+    in_the_way.unlink()
+    folder.release()
+    recover(folder)
+    assert kept(folder) == {b"named", b"received"}
+    drive._settle(received.spool or "", is_needed=False)
 
 
 def test_of_a_journal_that_is_damaged_all_is_kept_that_is_whole(
