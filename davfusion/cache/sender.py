@@ -4,6 +4,7 @@ import io
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -54,6 +55,9 @@ class Sending:
         self._outbox = outbox
         self._is_stopped = self._is_paused = False
         self._sent = 0
+        self.since = time.time()
+        self.is_repeated = row.begun is not None
+        """Whether a try of it has failed, whose answer may be all that was lost."""
         self._lock = threading.Lock()
         self.may_be_directory = True
         self.check: Future[None] | None = None
@@ -87,6 +91,7 @@ class Sending:
         """As Upload.sent; what is small is not worth a note."""
         with self._lock:
             self._sent += size
+            self.is_repeated |= size <= 0
             total = self._sent
         if self.row.bytes >= PARTS_FROM:
             self._outbox.note_progress(self.row, total)
@@ -202,13 +207,13 @@ class Sender:
                     content_type=row.content_type,
                 )
             except (ConflictError, NoSuchFilesytemObjectError):
-                self._resolve(row)
+                self._resolve(row, sending)
                 return
             except AlreadyExistsError:
                 self._set_aside(row)
                 return
             self._store.keep(row.path, stored, content)
-        self._stored(row, stored)
+        self._stored(row, stored, sending)
 
     @contextmanager
     def _sound(self, row: Row, sending: Sending) -> Iterator[BinaryIO]:
@@ -237,14 +242,15 @@ class Sender:
         with spool.open_content(self._files, row.spool or "", row.bytes) as content:
             _require_sound(row, content, sending)
 
-    def _stored(self, row: Row, stored: Metadata) -> None:
+    def _stored(self, row: Row, stored: Metadata, sending: Sending) -> None:
         """A try whose answer was lost may have left an upload that nobody has a token of."""
-        if row.begun is not None and row.bytes >= PARTS_FROM:
+        if sending.is_repeated and row.bytes >= PARTS_FROM:
+            since = row.begun or sending.since
             try:
-                self._service.abandon_upload(row.path, None, row.begun)
+                self._service.abandon_upload(row.path, None, since)
             except StoreAccessError as error:
                 logger.info("an upload of %s may be left: %s", row.path, error)
-                self._outbox.abandon(row)
+                self._outbox.abandon(row._replace(begun=since))
         self._outbox.done(row, stored)
 
     def _make_directory(self, row: Row) -> None:
@@ -257,7 +263,7 @@ class Sender:
                 return
         self._outbox.done(row, None)
 
-    def _resolve(self, row: Row) -> None:
+    def _resolve(self, row: Row, sending: Sending) -> None:
         """The store has not the version that the row was based on."""
         present = found(self._service, row.path)
         if present is None:
@@ -267,7 +273,7 @@ class Sender:
         if ours is None:
             self._set_aside(row)
         elif ours == row.etag:
-            self._stored(row, present)  # by a try whose answer was lost
+            self._stored(row, present, sending)  # by a try whose answer was lost
         else:
             self._outbox.rebased(row, present.get("etag"))
 
