@@ -92,22 +92,21 @@ def receive(
     try:
         with disk_space(), spool.create(name, "xb") as file:
             make_room(file, 0)
-            with digests.Beside(digest) as beside:
-                for block in blocks(source, interrupt_event):
-                    try:
-                        make_room(file, len(block))
-                    except TooLargeError as error:
-                        file.flush()
-                        file.truncate()
-                        error.rest = Unspooled(spool.path(name, "tmp"), size, block, source)
-                        raise
-                    size += len(block)
-                    beside.update(block)
-                    file.write(block)
-                    if size - begun >= _FLUSHED_TOGETHER:  # so that little is left for the end
-                        file.flush()
-                        begin_flush(file.fileno(), begun, size - begun)
-                        begun = size
+            for block in blocks(source, interrupt_event):
+                try:
+                    make_room(file, len(block))
+                except TooLargeError as error:
+                    file.flush()
+                    file.truncate()
+                    error.rest = Unspooled(spool.path(name, "tmp"), size, block, source)
+                    raise
+                size += len(block)
+                digest.update(block)
+                file.write(block)
+                if size - begun >= _FLUSHED_TOGETHER:  # so that little is left for the end
+                    file.flush()
+                    begin_flush(file.fileno(), begun, size - begun)
+                    begun = size
             note = Note(new.path, size, digest.hexdigest(), new.modified, new.content_type)
             file.write(packed(note))
             file.flush()
