@@ -67,10 +67,14 @@ def open_content(files: FileStore, name: str, size: int) -> BinaryIO:
 
 def holds(files: FileStore, name: str, size: int) -> bool:
     """Whether the pack is there and long enough for so many bytes of content."""
-    path, offset = _place(files, name)
-    with suppress(FileNotFoundError):
-        return path.stat().st_size >= offset + _HEAD.size + size
-    return False
+    pack, least = least_length(name, size)
+    return size_of(folder(files) / pack) >= least
+
+
+def least_length(name: str, size: int) -> tuple[str, int]:
+    """The pack of a content of so many bytes, and how many that has at least."""
+    pack, _, offset = name.partition(_SEPARATOR)
+    return pack, int(offset) + _HEAD.size + size
 
 
 def copy(files: FileStore, name: str, target: Path) -> None:

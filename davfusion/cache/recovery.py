@@ -95,17 +95,17 @@ def reconcile(journal: Journal, spool: FileStore, folder: Path, *, is_whole: boo
 
 
 def _mark_missing(journal: Journal, spool: FileStore, rows: Mapping[str, Row]) -> None:
+    lengths = {pack.name: packs.size_of(pack) for pack in packs.all_packs(spool)}
     for name, row in rows.items():
-        if not _holds(spool, name, row.bytes):
+        if packs.is_packed(name):
+            pack, least = packs.least_length(name, row.bytes)
+            is_there = lengths.get(pack, 0) >= least
+        else:
+            path = spool.path(name, "new")
+            is_there = path.exists() and path.stat().st_size >= row.bytes
+        if not is_there:
             logger.error("the content of %s is missing in the spool", row.path)
             _mark_lost(journal, row.path)
-
-
-def _holds(spool: FileStore, name: str, size: int) -> bool:
-    if packs.is_packed(name):
-        return packs.holds(spool, name, size)
-    path = spool.path(name, "new")
-    return path.exists() and path.stat().st_size >= size
 
 
 def _is_lost(record: packs.Record, *, is_whole: bool) -> bool:
