@@ -14,7 +14,6 @@ import shutil
 import sqlite3
 import threading
 import uuid
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import diskcache
+import xxhash
 
 from davfusion.cache.disposable import exclusive
 from davfusion.cache.plain_disk import PlainDisk
@@ -157,7 +157,7 @@ class BlockFolder:
         return views
 
     def _connect(self) -> Views:
-        if not self._has_index() and self.path.is_dir() and any(self.path.glob("??")):
+        if not self._has_index() and self.path.is_dir() and any(self.path.glob("*/")):
             self._move_away()  # the index of these blocks is lost
         self.path.mkdir(mode=0o700, exist_ok=True)
         self._opened = self._identity()
@@ -207,8 +207,9 @@ class BlockFolder:
 
 
 def checksum(key: str, data: bytes) -> int:
-    """Of both, since a damaged index may name another block's file."""
-    return zlib.crc32(data, zlib.crc32(key.encode("utf-8", "surrogatepass")))
+    """Of both, since a damaged index may name another block's file; 63 bits, as SQLite has them."""
+    seed = xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"))
+    return xxhash.xxh3_64_intdigest(data, seed) >> 1
 
 
 def _is_damage(error: Exception) -> bool:

@@ -26,9 +26,9 @@ class PlainDisk(diskcache.Disk):  # type: ignore[misc]
         return key
 
     def filename(self, key: Any = None, value: Any = None) -> tuple[str, str]:  # noqa: ARG002
-        """A new name in one of 256 folders; diskcache's 65,536 cost a folder for each block."""
+        """A new name in one of 16 folders; diskcache's 65,536 cost a folder for each block."""
         name = os.urandom(16).hex()
-        short = os.path.join(name[:2], name[2:] + ".val")  # noqa: PTH118 - diskcache's own type
+        short = os.path.join(name[:1], name[1:] + ".val")  # noqa: PTH118 - diskcache's own type
         return short, os.path.join(self._directory, short)  # noqa: PTH118
 
     def store(self, value: Any, read: bool, key: Any = None) -> tuple[int, int, str | None, Any]:

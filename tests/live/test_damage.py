@@ -149,7 +149,7 @@ def test_flipped_bytes_in_the_blocks(line: Line, bucket: str, tmp_path: Path) ->
         for name, content in SENT.items():
             put(server, f"/{name}", content)
         wait_for_drain(server)
-        files = [*cache_of(server).glob("blocks/??/*")]
+        files = [*cache_of(server).glob("blocks/*/*")]
         assert len(files) >= len(SENT)
         for path in files:
             flip(path, path.stat().st_size // 2)
