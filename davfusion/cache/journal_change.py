@@ -83,16 +83,16 @@ class Change:
         """What the store has where something is pending, at the path or below, is not to count.
 
         For a destination before the store copies something there: should that end half-way, what
-        is pending is no edit in conflict with the copies, and files keep their directories.
+        is pending is no edit in conflict with the copies, and keeps the directories above it.
         """
         for row in self.at_and_below(path):
             self._overrule(row)
-            if row.kind == FILE:
+            if row.kind != ABSENT:
                 self._keep_above(row.path, path)
 
-    def _keep_above(self, file: str, top: str) -> None:
-        """Have the directories above the file that are `top` or below."""
-        for directory in paths.ancestors(file):
+    def _keep_above(self, below: str, top: str) -> None:
+        """Have the directories above `below` that are `top` or lie in it."""
+        for directory in paths.ancestors(below):
             is_within = directory == top or paths.is_below(directory, top)
             if is_within and journal_rows.get(self.db, directory) is None:
                 self.insert(Row(directory, DIRECTORY, modified=self.now, begun=self.now))

@@ -146,6 +146,22 @@ def test_what_is_pending_stays_to_be_seen_where_a_copy_breaks_off(
     assert service.get_file("/target/in/copied") == OLD
 
 
+def test_a_pending_folder_stays_to_be_seen_where_a_copy_breaks_off(
+    service: BreakingStore, drive: MultiprocessingCachingStore, folder: Folder
+) -> None:
+    put(service, "/source/copied", OLD)
+    service.create_directory("/target/in")
+    drive.create_directory("/target/in/made")
+    service.breaks = True
+    with pytest.raises(PartialFailureError):
+        drive.move("/source", "/target")
+    seen = set(drive.get_directory_metadata("/target"))
+    assert seen == {"copied", "in"}
+    assert set(drive.get_directory_metadata("/target/in")) == {"made"}
+    folder.drain(service)
+    assert set(drive.get_directory_metadata("/target")) == seen
+
+
 def test_a_start_asks_again_where_a_copy_was_broken_off(
     service: BreakingStore, drive: MultiprocessingCachingStore, folder: Folder
 ) -> None:

@@ -4,7 +4,7 @@ import io
 import os
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -276,3 +276,37 @@ def test_missing_is_missing(store: S3Store) -> None:
     store.delete("/missing/file")
     store.delete_many(["/missing/file", "/missing/other"])
     assert contents(store, "/") == {}
+
+
+LAST_ONE_LEAVES: dict[str, Callable[[S3Store], None]] = {
+    "/top/dir/a file": lambda store: store.delete("/top/dir/a file"),
+    "/top/dir/another": lambda store: store.delete_many(["/top/dir/another", "/top/dir/missing"]),
+    "/top/dir/sub/file": lambda store: store.delete("/top/dir/sub", is_dir=True),
+    "/top/dir/moved": lambda store: store.move("/top/dir/moved", "/moved"),
+    "/top/dir/moved too/file": lambda store: store.move("/top/dir/moved too", "/moved"),
+}
+
+
+@pytest.mark.parametrize("last", LAST_ONE_LEAVES)
+def test_a_directory_is_marked_before_its_last_member_goes(
+    store: S3Store, s3_proxy: Any, s3_client: Any, bucket: str, last: str
+) -> None:
+    """Who is killed after the deletion can do it no more."""
+    put(store, last)
+    s3_proxy.rules = [{"match": r"^DELETE |\?delete", "action": "drop"}]
+    with suppress(StoreAccessError):
+        LAST_ONE_LEAVES[last](store)
+    assert "top/dir/" in keys_of(s3_client, bucket)
+
+
+def test_a_directory_that_keeps_a_member_is_not_marked(
+    store: S3Store, s3_client: Any, bucket: str
+) -> None:
+    put_all(store, [*LAST_ONE_LEAVES, "/top/dir/stays"])
+    for leave in LAST_ONE_LEAVES.values():
+        leave(store)
+    assert keys_of(s3_client, bucket) == {"top/dir/stays", "moved/file"}
+
+
+def keys_of(client: Any, bucket: str) -> set[str]:
+    return {entry["Key"] for entry in client.list_objects_v2(Bucket=bucket)["Contents"]}

@@ -225,3 +225,19 @@ def test_times_and_types(store: S3Store, write: Any, s3_client: Any, bucket: str
     head = s3_client.head_object(Bucket=bucket, Key="share/picture.png")
     assert head["ContentType"] == stored.get("content_type") == "image/png"
     assert float(head["Metadata"]["mtime"]) == stored["modified"]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("is_empty", [False, True], ids=["implied", "kept by the server"])
+def test_a_directory_that_is_made_is_not_gone_with_what_showed_it(
+    store: S3Store, write: Any, s3_client: Any, bucket: str, is_empty: bool
+) -> None:
+    """SeaweedFS removes a folder without a marker minutes after the last key in it."""
+    write("dir/file", Body=b"1")
+    if is_empty:
+        s3_client.delete_object(Bucket=bucket, Key="share/dir/file")
+    with pytest.raises(AlreadyExistsError):
+        store.create_directory("/dir")
+    store.delete("/dir/file")
+    listed = s3_client.list_objects_v2(Bucket=bucket, Prefix="share/dir/")
+    assert [entry["Key"] for entry in listed["Contents"]] == ["share/dir/"]

@@ -146,6 +146,15 @@ class Bucket:
         with s3_errors(self.address(key)):
             self.client.put_object(Bucket=self.name, Key=key, Body=b"")
 
+    def keep(self, folder: str) -> None:
+        """As `mark`, for a directory that is there by other keys."""
+        try:
+            self.mark(folder)
+        except StoreAccessError as error:
+            # SeaweedFS refuses a marker beside a file of the same name; the file shows then.
+            if error.status != 409:
+                raise
+
     def delete(self, key: str) -> None:
         """Remove one key; missing is no error."""
         self.effort(self._delete, key)

@@ -5,7 +5,7 @@ would take what has been moved already for left-overs of the destination. So eac
 own tries here, and what fails after them is named in a PartialFailureError.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from davfusion.stores import paths
@@ -28,15 +28,16 @@ class Change:
 
     def delete_files(self, files: Iterable[str]) -> None:
         """Remove files; their directories stay."""
-        files = list(files)
-        with self._folders_kept(files):
-            failures = self._bucket.delete_all(map(self._keys.file, files))
+        keys = [self._keys.file(path) for path in files]
+        with self._folders_kept(keys):
+            failures = self._bucket.delete_all(keys)
         raise_failures(failures, self._keys, "deleted")
 
     def delete_directory(self, directory: str) -> None:
         """Remove a directory and all below it."""
-        with self._folders_kept([directory]):
-            failures = self._bucket.delete_tree(self._keys.folder(directory))
+        folder, suffixed = self._folder_keys(directory)
+        with self._folders_kept([folder, suffixed]):
+            failures = self._bucket.delete_tree(folder)
             failures |= self._delete_suffixed(directory)
         raise_failures(failures, self._keys, "deleted")
 
@@ -46,10 +47,10 @@ class Change:
 
     def move(self, src: str, dst: str) -> None:
         """Move a file or a directory; the directory that held it stays."""
-        failures = self._copy(src, dst, is_move=True)
-        parent = paths.parent(src)
-        if not paths.is_below(dst, parent):
-            self._keep_folder(self._keys.folder(parent))
+        gone = [self._keys.file(src), *self._folder_keys(src)]
+        stays = paths.is_below(dst, paths.parent(src))
+        with self._folders_kept([] if stays else gone):
+            failures = self._copy(src, dst, is_move=True)
         raise_failures(failures, self._keys, "moved")
 
     def _copy(self, src: str, dst: str, is_move: bool = False) -> Failures:
@@ -76,33 +77,52 @@ class Change:
 
     def _delete_suffixed(self, path: str) -> Failures:
         """Remove `name_$folder$`, if it is there."""
-        marker = self._keys.file(path) + FOLDER_SUFFIX
+        _, marker = self._folder_keys(path)
         try:
             is_there = self._bucket.head(marker) is not None
         except StoreAccessError as error:
             return {marker: error}
         return self._bucket.delete_all([marker]) if is_there else {}
 
+    def _folder_keys(self, directory: str) -> tuple[str, str]:
+        """With what its keys begin, and `name_$folder$`."""
+        return self._keys.folder(directory), self._keys.file(directory) + FOLDER_SUFFIX
+
     @contextmanager
-    def _folders_kept(self, deleted: Iterable[str]) -> Iterator[None]:
-        """Directories that lose their last member inside stay, and missing ones are not made."""
-        parents = {self._keys.folder(paths.parent(path)) for path in deleted} - {self._keys.prefix}
+    def _folders_kept(self, gone: Collection[str]) -> Iterator[None]:
+        """Directories that lose their last member inside stay, and missing ones are not made.
+
+        `gone` are the keys of files, and what the keys of directories begin with. What they would
+        leave empty is marked before, so that it stays whenever this ends; and once more after it,
+        for who else has deleted meanwhile.
+        """
+        parents: dict[str, set[str]] = {}
+        for key in gone:
+            parents.setdefault(key[: key.rstrip("/").rfind("/") + 1], set()).add(key)
+        parents.pop(self._keys.prefix, None)
         pool = self._bucket.connection.pool
-        there = zip(parents, pool.map(self._bucket.holds, parents), strict=True)
-        existing = [folder for folder, is_there in there if is_there]
+        there = pool.map(lambda folder: self._mark_emptied(folder, parents[folder]), parents)
+        existing = [folder for folder, is_there in zip(parents, there, strict=True) if is_there]
         try:
             yield
         finally:
             for _ in pool.map(self._keep_folder, existing):
                 pass
 
+    def _mark_emptied(self, folder: str, gone: Collection[str]) -> bool:
+        """Mark a directory that holds nothing but what is `gone`; whether it is there."""
+        within = tuple(key for key in gone if key.endswith("/"))
+        for limit in (len(gone) + 1, self._bucket.batch):
+            page = self._bucket.first(folder, limit=min(limit, self._bucket.batch))
+            keys = [entry.key for entry in page.entries]
+            stays = any(not (key in gone or key.startswith(within)) for key in keys)
+            if stays or not page.following:
+                break
+        if keys and not (stays or page.following):
+            self._bucket.keep(folder)
+        return bool(keys)
+
     def _keep_folder(self, folder: str) -> None:
-        """Mark a directory that nothing else shows any more; the root needs no mark."""
-        if folder == self._keys.prefix or self._bucket.holds(folder):
-            return
-        try:
-            self._bucket.mark(folder)
-        except StoreAccessError as error:
-            # SeaweedFS refuses a marker beside a file of the same name; the file shows now.
-            if error.status != 409:
-                raise
+        """Mark a directory that nothing else shows any more."""
+        if not self._bucket.holds(folder):
+            self._bucket.keep(folder)

@@ -242,10 +242,19 @@ class S3Store(Store):
         self._change().delete_files(files)
 
     def create_directory(self, directory: str) -> None:
-        """As the contract says: stores an empty marker."""
-        if self.exists(directory):
-            raise AlreadyExistsError(f"{directory} exists")
-        self._bucket.mark(self._keys.folder(directory))
+        """As the contract says: stores an empty marker.
+
+        Also where the directory shows by what is in it, or by what SeaweedFS keeps of it for a
+        while: it must not go with that.
+        """
+        try:
+            present = self.get_metadata(directory)
+        except NoSuchFilesytemObjectError:
+            self._bucket.mark(self._keys.folder(directory))
+            return
+        if present["is_dir"] and directory != paths.ROOT:
+            self._bucket.keep(self._keys.folder(directory))
+        raise AlreadyExistsError(f"{directory} exists")
 
     def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
         """As the contract says; a file costs two HEADs, two LISTs and one CopyObject."""
@@ -256,7 +265,7 @@ class S3Store(Store):
     def move(self, path_to_src: str, path_to_dest: str) -> None:
         """As the contract says; a file costs two HEADs, two LISTs, CopyObject and DeleteObject.
 
-        Out of its directory it costs one LIST more, and a PUT if the directory is empty then.
+        Out of its directory it costs two LISTs more, and a PUT if that leaves it empty.
         """
         self._require_no_root(path_to_src)
         self._require_no_root(path_to_dest)
