@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from davfusion.stores.s3.listing import PROBE
 from tests.live.drive import (
     ask,
     contents,
@@ -68,12 +67,6 @@ def insist(action: Any) -> None:
     assert answers[-1].status < 300, answers
 
 
-def files(s3_client: Any, bucket: str) -> dict[str, bytes]:
-    """What the bucket has, but for a throw-away key whose deletion failed: a later start's work."""
-    stored = contents(s3_client, bucket)
-    return {key: content for key, content in stored.items() if not key.startswith(PROBE)}
-
-
 def work(share: Serving, folder: str) -> dict[str, bytes]:
     """Write, replace, copy and delete; what the bucket must then have in the folder."""
     rng = random.Random(folder)
@@ -108,7 +101,7 @@ def test_each_kind_of_request_fails_several_times(
     met = {rule["match"] for rule in s3_proxy.rules if rule["used"]}
     assert {REQUESTS["write"], REQUESTS["part"], REQUESTS["deletion"], REQUESTS["copy"]} <= met
     s3_proxy.rules = []
-    assert files(s3_client, bucket) == model
+    assert contents(s3_client, bucket) == model
     assert eventually(lambda: not unfinished_uploads(s3_client, bucket))
     for name in model:
         assert get(share, f"/{name}") == model[name]
@@ -122,7 +115,7 @@ def test_everything_fails_now_and_then(
     model = work(share, "one") | work(share, "another")
     wait_for_drain(share)
     s3_proxy.rules = []
-    assert files(s3_client, bucket) == model
+    assert contents(s3_client, bucket) == model
     assert eventually(lambda: not unfinished_uploads(s3_client, bucket))
     assert journal(share, "SELECT * FROM conflict") == []
 

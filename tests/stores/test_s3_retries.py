@@ -279,6 +279,31 @@ def test_probes_are_hidden_and_do_not_stay(
     assert left() == keys[1:]
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"match": r"^PUT .*probe", "action": "drop_after"},
+        {"match": r"^DELETE .*probe", "action": "drop"},
+        {"match": r"^DELETE .*probe", "action": "drop_after"},
+    ],
+    ids=["stored", "not deleted", "deleted"],
+)
+def test_what_a_failed_probe_has_left_goes_with_the_next(
+    s3_proxy: Any, s3_client: Any, bucket: str, fault: dict[str, Any]
+) -> None:
+    store = S3Store(bucket, endpoint_url=f"http://127.0.0.1:{s3_proxy.port}")
+    s3_proxy.rules = [{**fault, "times": 2}]
+    for _ in range(2):
+        with pytest.raises(TransientStoreError):
+            put(store, "/file", if_etag=ABSENT)
+    etag = put(store, "/file", if_etag=ABSENT)["etag"]
+    put(store, "/file", if_etag=etag)
+    listed = s3_client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert [entry["Key"] for entry in listed] == ["file"]
+    assert store.features.conditional_write
+    store.reconnect()
+
+
 def test_unfinished_uploads_are_aborted_after_a_week(
     s3_server: S3Server, s3_client: Any, bucket: str
 ) -> None:

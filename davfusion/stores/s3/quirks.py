@@ -25,6 +25,7 @@ class Conditions:
     Before the first write of a kind (over a version, or over nothing) the server is asked with a
     throw-away key below `prefix` whether it heeds the condition: some ignore it, which would lose
     data, and some answer 501. Where it does not, the version is compared just before the write.
+    What a probe that failed has left is removed by the next one.
     """
 
     def __init__(self, bucket: Bucket, prefix: str) -> None:
@@ -32,6 +33,8 @@ class Conditions:
         self._prefix = prefix
         self._lock = threading.Lock()
         self._heeded: dict[str, bool] = {}
+        self._left: list[str] = []
+        """Throw-away keys that may be there."""
         self._bare = False
 
     @property
@@ -84,6 +87,7 @@ class Conditions:
     def _probe(self, kind: str) -> bool:
         key = f"{self._prefix}{PROBE}{uuid4().hex}"
         impossible = _condition(ABSENT if kind == "IfNoneMatch" else _NO_ETAG, bare=False)
+        self._left.append(key)
         if kind == "IfNoneMatch":
             self._bucket.mark(key)
         refused = False
@@ -91,8 +95,11 @@ class Conditions:
             with s3_errors(self._bucket.address(key)):
                 refused = self._refuses(key, impossible)
         finally:
-            if kind == "IfNoneMatch" or not refused:
-                self._bucket.delete(key)
+            if kind == "IfMatch" and refused:
+                self._left.remove(key)
+            while self._left:
+                self._bucket.delete(self._left[-1])
+                self._left.pop()
         return refused
 
     def _refuses(self, key: str, impossible: dict[str, str]) -> bool:
