@@ -100,7 +100,7 @@ class MultiprocessingCachingStore(StoreWrapper):
         self._clean = clean
         self._room.blocks = clean.blocks
         self._overlay = Overlay(self._journal, clean)
-        self._relocation = Relocation(clean, self._journal, self._files, self._holds)
+        self._relocation = Relocation(clean, self._journal, self._files, self._holds, self._room)
         self._mover: MoverThread | None = None
         if owns_cache:
             self._folder.claim()

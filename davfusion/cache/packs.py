@@ -35,6 +35,8 @@ _SEPARATOR: Final = "@"
 _HEAD: Final = struct.Struct(">16sII???")
 """The pack's own name, the lengths of content and note, the marks."""
 _NAMED, _APART, _REMOVED = range(_HEAD.size - 3, _HEAD.size)
+Grow = Callable[[BinaryIO, int], object]
+"""Called with a file and the bytes that it is about to have."""
 _START: Final = 16
 """The first bytes are no record's: where a system locks bytes instead of files, it locks these."""
 
@@ -77,13 +79,18 @@ def least_length(name: str, size: int) -> tuple[str, int]:
     return pack, int(offset) + _HEAD.size + size
 
 
-def copy(files: FileStore, name: str, target: Path) -> None:
-    """Make a content and its note a file of their own, on the disk; FileNotFoundError."""
+def copy(files: FileStore, name: str, target: Path, make_room: Grow | None = None) -> None:
+    """Make a content and its note a file of their own, on the disk; FileNotFoundError.
+
+    `make_room` may refuse the bytes that the file is to have.
+    """
     path, offset = _place(files, name)
     with path.open("rb") as pack:
         pack.seek(offset)
         _, content, note, *_ = _HEAD.unpack(pack.read(_HEAD.size))
         with target.open("xb") as written:
+            if make_room is not None:
+                make_room(written, content + note)
             written.write(pack.read(content + note))
             written.flush()
             flush(written.fileno())

@@ -16,7 +16,9 @@ from davfusion.cache.journal import Journal
 from davfusion.cache.journal_change import Change, OvertakenError
 from davfusion.cache.outbox import Outbox, moved
 from davfusion.cache.overlay import Overlay
+from davfusion.cache.packs import Grow
 from davfusion.cache.pending import ABSENT, FILE, NOTHING, Held, Row, View
+from davfusion.cache.room import Room
 from davfusion.stores import paths
 from davfusion.stores.store import (
     NoSuchFilesytemObjectError,
@@ -35,10 +37,13 @@ Bases = Mapping[str, str | None]
 class Relocation:
     """The moves and copies of one share; `store` is what lies below the journal."""
 
-    def __init__(self, store: Store, journal: Journal, files: FileStore, holds: Holds) -> None:
+    def __init__(
+        self, store: Store, journal: Journal, files: FileStore, holds: Holds, room: Room
+    ) -> None:
         self._store = store
         self._journal = journal
         self._files = files
+        self._room = room
         self._holds = holds
         self._overlay = Overlay(journal, store)
         self._outbox = Outbox(journal, files)
@@ -144,7 +149,7 @@ class Relocation:
         if stored.kind == NOTHING:
             replaced = self._overlay.held(self._journal.view(dst), strict=False)
         missing = self._overlay.missing_above(dst)
-        links = _Links(self._files)
+        links = _Links(self._files, self._room)
         try:
             if keep:
                 links.prepare(self._journal.at_and_below(src))
@@ -171,17 +176,18 @@ class Relocation:
 
 
 class _Links:
-    """Second files for the contents of rows that are copied."""
+    """Second files for the contents of rows that are copied, within the limit of the cache."""
 
-    def __init__(self, files: FileStore) -> None:
+    def __init__(self, files: FileStore, room: Room) -> None:
         self._files = files
+        self._room = room
         self._names: dict[str, str] = {}
 
     def prepare(self, rows: list[Row]) -> None:
-        """Make them before the transaction that is to name them."""
+        """Make them before the transaction that is to name them, waiting for room."""
         for row in rows:
             with suppress(FileNotFoundError):  # sent meanwhile
-                self._link(row)
+                self._link(row, self._room.reserve_within)
         spool.flush(self._files)
 
     def of(self, row: Row) -> Row:
@@ -189,7 +195,7 @@ class _Links:
         if row.spool is None:
             return row
         if row.spool not in self._names:
-            self._link(row)
+            self._link(row, self._room.require_now)
             spool.flush(self._files)
         return row._replace(spool=self._names[row.spool])
 
@@ -198,9 +204,9 @@ class _Links:
         for name in self._names.values():
             spool.settle(self._files, name, is_needed=journal.needs(name))
 
-    def _link(self, row: Row) -> None:
+    def _link(self, row: Row, make_room: Grow) -> None:
         if row.spool is not None:
-            self._names[row.spool] = spool.link_content(self._files, row.spool)
+            self._names[row.spool] = spool.link_content(self._files, row.spool, make_room)
 
 
 def _require_copied(rows: list[Row], src: str) -> None:

@@ -75,6 +75,18 @@ class Room:
             self.blocks.make_room(0)
         return True
 
+    def require_now(self, file: BinaryIO, size: int) -> None:
+        """As reserve_now, but StoreSpaceLimitError where the caller would have to wait."""
+        if not self.reserve_now(file, size):
+            raise _full()
+
+    def reserve_within(self, file: BinaryIO, size: int) -> None:
+        """As reserve, but StoreSpaceLimitError also for what can never fit."""
+        try:
+            self.reserve(file, size)
+        except TooLargeError as error:
+            raise _full() from error
+
     def reserve(self, file: BinaryIO, size: int) -> None:
         """Let the file of a write, in `tmp`, grow to `size` bytes, once there is room for them.
 

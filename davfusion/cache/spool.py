@@ -208,23 +208,36 @@ def content_problem(spool: FileStore, row: Row) -> str | None:
     return None if row.etag in (None, digest.hexdigest()) else "its content has changed on the disk"
 
 
-def link_content(spool: FileStore, name: str) -> str:
-    """A file in `tmp` with the same content and note; its name. See flush."""
+def link_content(spool: FileStore, name: str, make_room: packs.Grow | None = None) -> str:
+    """A file in `tmp` with the same content and note; its name. See flush.
+
+    Where it takes bytes of its own, `make_room` is asked for them.
+    """
     copy = uuid.uuid4().hex
-    if packs.is_packed(name):
+    target = spool.path(copy, "tmp")
+    try:
         with disk_space():
-            packs.copy(spool, name, spool.path(copy, "tmp"))
-        return copy
-    with disk_space(), _opened(spool, name) as file:
-        target = spool.path(copy, "tmp")
+            if packs.is_packed(name):
+                packs.copy(spool, name, target, make_room)
+            else:
+                _link_file(spool, name, target, make_room)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return copy
+
+
+def _link_file(spool: FileStore, name: str, target: Path, make_room: packs.Grow | None) -> None:
+    with _opened(spool, name) as file:
         try:
             os.link(file.name, target)
         except OSError:  # the disk knows no links, or the file has moved on between the spaces
-            with spool.create(copy, "xb") as written:
+            with target.open("xb") as written:
+                if make_room is not None:
+                    make_room(written, os.fstat(file.fileno()).st_size)
                 shutil.copyfileobj(file, written)
                 written.flush()
                 os.fsync(written.fileno())
-    return copy
 
 
 def flush(spool: FileStore) -> None:
