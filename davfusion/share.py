@@ -230,7 +230,7 @@ def open_share(config: ServeConfig, prepared: PreparedShare) -> tuple[Store, Pat
     policy = _IMPATIENT if prepared.sends else DEFAULT_POLICY
     store: Store = RetryingStore(ObservedStore(target), policy)
     if not target.features.cheap_metadata:
-        store = PromptStore(store)
+        store = PromptStore(store, tell=folder.note_away)
     if age:
         listings, started = folder.listings, prepared.started
         store = MetadataCachingStore(store, age, listings=listings, started=started)

@@ -5,8 +5,9 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 from platformdirs import user_cache_path
 
@@ -19,12 +20,20 @@ from davfusion.platform import fsync_directory, is_locked, lock_file
 from davfusion.stores.paths import is_valid_name
 
 _LOCK: Final = "lock"
+_AWAY: Final = "away"
 _PROBED: Final = 0.2
 """Seconds that a claim is tried: is_in_use() of another process takes the lock for a moment."""
 
 
 class CacheInUseError(Exception):
     """Another server owns this cache folder."""
+
+
+class Away(NamedTuple):
+    """The store does not answer; `since` is in UTC seconds."""
+
+    since: float
+    reason: str
 
 
 class CacheFolder:
@@ -85,6 +94,7 @@ class CacheFolder:
         """
         if is_low(self.path):
             Reserve(self.path).give()
+        self.note_away(None)
         unfinished = self.path / "recovering"
         if problem := recovery.problem(self.journal_path):
             unfinished.touch()  # a start that breaks off from here on has lost rows all the same
@@ -104,6 +114,23 @@ class CacheFolder:
         """What the listings know of these paths, and of all below, is to be asked for again."""
         if touched and self._listings_path.exists():
             self.listings.forget(touched, time.time())
+
+    def note_away(self, reason: str | None) -> None:
+        """Have status tell why the store does not answer; None: it does."""
+        with suppress(OSError):  # it is told once more by the log
+            if reason is None:
+                (self.path / _AWAY).unlink(missing_ok=True)
+                return
+            with (self.path / _AWAY).open("x", encoding="utf-8") as note:
+                note.write(reason)
+
+    def away(self) -> Away | None:
+        """Since when and why the store does not answer, as far as the server knows."""
+        try:
+            with (self.path / _AWAY).open(encoding="utf-8") as note:
+                return Away(os.fstat(note.fileno()).st_mtime, note.read())
+        except OSError:
+            return None
 
     def release(self) -> None:
         """Close what this process has open; if it is the last of the owner, others may claim."""

@@ -166,6 +166,7 @@ class Mover:
             self._pause_until = time.monotonic() + pause
         if was_away and answered:
             self._outbox.hurry_postponed()
+            self._folder.note_away(None)
 
     def _collect(self) -> None:
         """What could not be noted, for want of disk space, counts as broken off."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from davfusion.cache.block_folder import INDEX
-from davfusion.cache.folder import CacheFolder
+from davfusion.cache.folder import Away, CacheFolder
 from davfusion.cache.pending import ABSENT, DIRECTORY, FAILED, FILE, WAITING
 from davfusion.cache.reading import reading
 from davfusion.cache.recovery import LOST
@@ -111,6 +111,8 @@ class CacheStatus:
     """Bytes of what waits to be sent and of what is being received."""
     lost: int
     """Files in lost+found."""
+    away: Away | None = None
+    """The store does not answer the server."""
 
     @property
     def needs_somebody(self) -> bool:
@@ -129,6 +131,7 @@ def read_status(folder: CacheFolder) -> CacheStatus:
         _read_blocks(folder.path / "blocks" / INDEX),
         journal.pending.bytes + sum(_sizes(spool / "tmp")),
         len(_sizes(spool / LOST)),
+        folder.away() if in_use else None,
     )
 
 

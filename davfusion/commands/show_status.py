@@ -44,6 +44,7 @@ def _as_json(cache: Cache, status: CacheStatus) -> dict[str, Any]:
         "folder": str(cache.folder.path),
         "in_use": status.in_use,
         "pid": _pid(cache, status),
+        "away": status.away and status.away._asdict(),
         "problem": journal.problem,
         "pending": asdict(journal.pending),
         "sending": asdict(journal.sending),
@@ -64,6 +65,9 @@ def _lines(cache: Cache, status: CacheStatus, now: float) -> Iterator[str]:
     yield cache.name
     yield _line("cache", str(cache.folder.path))
     yield _line("server", _server(cache, status))
+    if status.away:
+        since = age(now - status.away.since)
+        yield _line("store", f"away for {since}: {one_line(status.away.reason)}")
     if journal.problem:
         yield _line("journal", f"cannot be read ({journal.problem}): run `davfusion check`")
     else:

@@ -39,7 +39,8 @@ class PromptStore(StoreWrapper):
     further; if not, or when a call raises UnreachableError, the store counts as away: calls of
     every kind, writes too, raise StoreAwayError at once. Every `pause` seconds a call has it asked
     again whether anyone is there, and waits GLANCE for the answer. Changes and transfers have no
-    deadline. `clock` gives seconds.
+    deadline. `clock` gives seconds. `tell` is called with the reason when the store is found to be
+    away, and with None when it answers again.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class PromptStore(StoreWrapper):
         patience: float = 4.0,
         pause: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         super().__init__(store)
         self._patience = patience
         self._pause = pause
         self._clock = clock
+        self._tell = tell
         self._pool = BackgroundPool(THREADS, "prompt")
         self._lock = threading.Lock()
         self._away: str | None = None
@@ -182,13 +185,16 @@ class PromptStore(StoreWrapper):
             was_away, self._away = self._away, None
         if was_away is not None:
             _log.warning("%s answers again", self.get_name())
+            self._tell(None)
 
     def _leave(self, reason: str) -> None:
         with self._lock:
-            if self._away is None:
-                _log.warning("%s is away: %s", self.get_name(), reason)
+            was_there = self._away is None
             self._away = reason
             self._until = self._clock() + self._pause
+        if was_there:
+            _log.warning("%s is away: %s", self.get_name(), reason)
+            self._tell(reason)
 
     def _probe(self) -> Future[object]:
         return self._pool.submit(self._store.get_directory_metadata, PROBED)

@@ -36,6 +36,25 @@ def test_of_an_empty_folder_nothing_is_made(folder: CacheFolder) -> None:
     assert not list(folder.path.iterdir())
 
 
+def test_whether_the_store_is_away(folder: CacheFolder) -> None:
+    folder.claim()
+    assert read_status(folder).away is None
+    began = time.time()
+    for reason in ("nobody listens", "nor later"):
+        folder.note_away(reason)
+    away = read_status(folder).away
+    assert away is not None
+    assert away.reason == "nobody listens"
+    assert away.since == pytest.approx(began, abs=10)
+    folder.release()
+    assert read_status(folder).away is None  # nobody looks any more
+    folder.claim()
+    assert read_status(folder).away is not None
+    folder.note_away(None)
+    assert read_status(folder).away is None
+    folder.release()
+
+
 def test_what_waits(folder: CacheFolder, tmp_path: Path) -> None:
     service, clock = MemoryStore(), Clock()
     put(service, "/old")

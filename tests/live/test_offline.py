@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from davfusion.cache.folder import CacheFolder
+from davfusion.cache.status import read_status
 from tests.live.drive import (
     Answer,
     ask,
@@ -60,8 +62,11 @@ def test_a_start_without_the_store(
         write_without_the_store(server)
         assert is_put_off(ask(server, "GET", "/unknown/nobody knows"))
         assert journal(server)
+        cache = CacheFolder(server.cache, cache_of(server).name)
+        assert read_status(cache).away is not None
         line.up()
         wait_for_drain(server, 30)
+        assert eventually(lambda: read_status(cache).away is None, 10)
         (copy,) = journal(server, "SELECT copy FROM conflict WHERE path = '/unknown/there'")[0]
         assert eventually(lambda: ask(server, "GET", "/unknown/there").status == 200, 10)
         assert get(server, "/unknown/there") == b"unknown/there"

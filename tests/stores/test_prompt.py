@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -123,15 +124,19 @@ def test_while_the_store_is_away_nothing_is_asked_of_it(
 def test_after_a_pause_a_store_that_answers_is_back(
     service: Service, time: Time, call: Callable[[Store], object]
 ) -> None:
-    store = prompt(service, time)
+    told: Queue[str | None] = Queue()
+    store = PromptStore(service, PLENTY, PAUSE, time.clock, told.put)
     service.failure = UnreachableError("connection refused")
-    with pytest.raises(UnreachableError):
-        call(store)
+    for _ in range(2):
+        with pytest.raises(UnreachableError):
+            call(store)
+    assert [told.get(), told.empty()] == ["connection refused", True]
     service.failure = None
     time.now += PAUSE
     service.calls.clear()
     call(store)
     assert service.calls["get_directory_metadata"] - (call is QUESTIONS[1]) == 1
+    assert told.get(timeout=PLENTY) is None
 
 
 def test_one_call_a_pause_finds_out_whether_anyone_is_there(service: Service, time: Time) -> None:
