@@ -110,6 +110,32 @@ class Database:
         return connection
 
 
+class Sparse:
+    """A Database whose `tables` are empty on most shares: then they are not asked.
+
+    Whether they are is looked up once for each stamp, since no row comes without a new one.
+    """
+
+    def __init__(self, database: Database, tables: Sequence[str]) -> None:
+        self._database = database
+        probes = (f"SELECT 1 FROM {table}" for table in tables)  # noqa: S608 - constants
+        self._probe = " UNION ALL ".join(probes) + " LIMIT 1"
+        self._empty_at: bytes | None = None
+        self.transaction = database.transaction
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of one SELECT that gives none while the tables are empty."""
+        return [] if self._is_empty() else self._database.rows(sql, values)
+
+    def _is_empty(self) -> bool:
+        if self._database.stamp is None:
+            return False
+        stamp = self._database.stamp.value()
+        if stamp != self._empty_at and not self._database.rows(self._probe):
+            self._empty_at = stamp
+        return stamp == self._empty_at
+
+
 class SharedFlush:
     """Brings a file to the disk; those who have written to it meanwhile share the flush.
 

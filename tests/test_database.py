@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from davfusion import platform
-from davfusion.database import Database
+from davfusion.database import Database, Sparse
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY)"
 
@@ -90,6 +90,27 @@ def test_a_durable_commit_is_flushed_before_the_transaction_ends(
         assert flushed == expected
         flushed.clear()
         database.close()
+
+
+def test_what_is_empty_is_asked_once_until_something_changes(tmp_path: Path) -> None:
+    ours, theirs = (Database(tmp_path / "db", SCHEMA, durable=True) for _ in range(2))
+    sparse = Sparse(ours, ("t",))
+    asked: list[str] = []
+    with ours.transaction(write=False) as db:
+        db.set_trace_callback(asked.append)
+    asked.clear()
+    for _ in range(3):
+        assert sparse.rows("SELECT n FROM t") == []
+    assert asked == ["SELECT 1 FROM t LIMIT 1"]
+    insert(theirs, 1)
+    assert sparse.rows("SELECT n FROM t") == [(1,)]
+    with sparse.transaction() as db:
+        db.execute("DELETE FROM t")
+    asked.clear()
+    assert sparse.rows("SELECT n FROM t") == sparse.rows("SELECT n FROM t") == []
+    assert asked == ["SELECT 1 FROM t LIMIT 1"]
+    ours.close()
+    theirs.close()
 
 
 def test_commits_of_one_moment_share_a_flush(

@@ -76,8 +76,7 @@ class Journal:
         stamp = self._stamp.value()
         known, done = self._idle
         if known != stamp:
-            with self._reading.transaction(write=False) as db:
-                done = journal_rows.done_if_idle(db)
+            done = journal_rows.done_if_idle(self._reading.rows)
             self._idle = stamp, done
         return done
 

@@ -46,14 +46,14 @@ def view_by(query: Query, path: str) -> View:
     return View(path, own, any(row.hides_below for row in rows.values()), found[0][0])
 
 
-def done_if_idle(db: sqlite3.Connection) -> int | None:
-    """As in all views, if there are neither rows nor aliases."""
+def done_if_idle(query: Query) -> int | None:
+    """As in all views, if there are neither rows nor aliases; by one query."""
     sql = (
         "SELECT done FROM total WHERE NOT EXISTS (SELECT 1 FROM pending)"
         " AND NOT EXISTS (SELECT 1 FROM alias)"
     )
-    row = db.execute(sql).fetchone()
-    return row and int(row[0])
+    found = query(sql, ())
+    return int(found[0][0]) if found else None
 
 
 def get(db: sqlite3.Connection, path: str) -> Row | None:

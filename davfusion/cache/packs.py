@@ -31,6 +31,7 @@ LARGEST: Final = 256 << 10
 """Bytes of a content in a pack."""
 _LONGEST_NOTE: Final = 32 << 10
 
+_FOLDER: Final = "packs"
 _SEPARATOR: Final = "@"
 _HEAD: Final = struct.Struct(">16sII???")
 """The pack's own name, the lengths of content and note, the marks."""
@@ -48,7 +49,7 @@ def is_packed(name: str) -> bool:
 
 def folder(files: FileStore) -> Path:
     """Where the packs are."""
-    return files.folder / "packs"
+    return files.folder / _FOLDER
 
 
 def names_in(pack: str) -> tuple[str, str]:
@@ -58,7 +59,7 @@ def names_in(pack: str) -> tuple[str, str]:
 
 def _place(files: FileStore, name: str) -> tuple[Path, int]:
     pack, _, offset = name.partition(_SEPARATOR)
-    return folder(files) / pack, int(offset)
+    return files.folder.joinpath(_FOLDER, pack), int(offset)
 
 
 def open_content(files: FileStore, name: str, size: int) -> BinaryIO:

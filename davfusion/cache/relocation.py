@@ -15,7 +15,7 @@ from davfusion.cache.holds import Holds
 from davfusion.cache.journal import Journal
 from davfusion.cache.journal_change import Change, OvertakenError
 from davfusion.cache.outbox import Outbox, moved
-from davfusion.cache.overlay import Overlay
+from davfusion.cache.overlay import Overlay, kind_of
 from davfusion.cache.packs import Grow
 from davfusion.cache.pending import ABSENT, FILE, NOTHING, Held, Row, View
 from davfusion.cache.room import Room
@@ -56,8 +56,9 @@ class Relocation:
         require_apart(src, dst)
         for _ in range(_ATTEMPTS):
             view = self._journal.view(src)
-            self._overlay.metadata(src)
             stored = self._overlay.held(view)
+            if kind_of(view, stored) == NOTHING:
+                raise NoSuchFilesytemObjectError(src)
             with suppress(OvertakenError):
                 if stored.kind == NOTHING:
                     self._rekey(src, dst, stored, stored, keep=keep, seen=view)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from davfusion.database import Database, below
+from davfusion.database import Sparse, below
 from davfusion.stores import paths
 
 SCHEMA = """
@@ -57,7 +57,7 @@ class LockedError(Exception):
 class LockTable:
     """Grants, finds and ends locks. Paths are store paths."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Sparse, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
 

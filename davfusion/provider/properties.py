@@ -7,7 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from davfusion.database import Database, below
+from davfusion.database import Sparse, below
 from davfusion.stores import paths
 
 SCHEMA = """
@@ -26,7 +26,7 @@ _HERE = "directory = ? AND name = ?"
 class DeadProperties:
     """Property names are in Clark notation, `{namespace}name`; paths are store paths."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Sparse) -> None:
         self._database = database
 
     def of(self, path: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from davfusion.cache.disposable import exclusive
-from davfusion.database import BUSY_SECONDS, Database
+from davfusion.database import BUSY_SECONDS, Database, Sparse
 from davfusion.provider import locks, properties
 
 _log = logging.getLogger(__name__)
@@ -33,8 +33,9 @@ class State:
         database = Database(path, locks.SCHEMA + properties.SCHEMA, durable=True)
         self.folder = path.parent if path is not None else None
         """Where its stamp is, if it has one."""
-        self.locks = locks.LockTable(database, clock)
-        self.properties = properties.DeadProperties(database)
+        sparse = Sparse(database, ("lock", "property"))
+        self.locks = locks.LockTable(sparse, clock)
+        self.properties = properties.DeadProperties(sparse)
         self.close = database.close
 
     def forget(self, path: str) -> None:
