@@ -2,14 +2,26 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from davfusion.cache.pending import COLUMNS, DIRECTORY, FILE, INSERT, LANES, PARTS_FROM, Row, View
+from davfusion.cache.pending import (
+    COLUMNS,
+    DELETIONS,
+    DIRECTORY,
+    FILE,
+    INSERT,
+    LANES,
+    PARTS_FROM,
+    Row,
+    View,
+)
 from davfusion.database import below
 from davfusion.stores import paths
 from davfusion.stores.store import Metadata
 
 Query = Callable[[str, Sequence[Any]], list[Any]]
+DELETED_EARLY: Final = 0.25
+"""Seconds."""
 _BELOW = "path >= ? AND path < ?"
 
 
@@ -68,12 +80,20 @@ def generation(db: sqlite3.Connection, path: str) -> int | None:
 
 
 def due(db: sqlite3.Connection, lane: str, now: float) -> Iterator[Row]:
-    """The rows of a lane that are to be sent at `now`, the longest due first."""
+    """The rows of a lane that are to be sent at `now`, the longest due first.
+
+    Deletions that are due go together with those that are due soon: one call does for all.
+    """
+    until = now + DELETED_EARLY if lane == DELETIONS else now
     sql = (
         f"SELECT {COLUMNS} FROM pending INDEXED BY pending_{lane}"  # noqa: S608
-        f" WHERE {LANES[lane]} AND due <= ? ORDER BY due"
+        f" WHERE {LANES[lane]} AND due <= ? AND (due <= ? OR attempts = 0) ORDER BY due"
     )
-    return (Row(*values) for values in db.execute(sql, (now,)))
+    found = (Row(*values) for values in db.execute(sql, (until, now)))
+    first = next(found, None)
+    if first is not None and first.due <= now:
+        yield first
+        yield from found
 
 
 def children(db: sqlite3.Connection, directory: str) -> list[Row]:

@@ -150,6 +150,22 @@ def test_deletions_go_by_thousands(
     assert not service.get_directory_metadata("/d")
 
 
+def test_deletions_that_are_due_soon_go_with_one_that_is_due(
+    drive: MultiprocessingCachingStore, mover: Mover, service: Meeting, clock: Clock
+) -> None:
+    for number in range(4):
+        put(service, f"/d/{number}")
+    for path in drive.get_directory_listing("/d"):
+        drive.delete(path)
+        clock.now += 0.2
+    put(drive, "/d/new")
+    clock.now += 0.15
+    assert not mover.step()
+    clock.now += 0.1
+    assert mover.step() == service.batches[0] == 2
+    assert [*service.get_directory_metadata("/d")] == ["2", "3"]
+
+
 def test_what_was_stored_though_the_answer_was_lost_is_not_stored_again(
     tmp_path: Path, clock: Clock
 ) -> None:
