@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from davfusion.stores import paths
 from davfusion.stores.s3 import S3Store
 from davfusion.stores.s3.listing import PROBE, Entry, Keys, Oddities, Page, Walk, children
+from davfusion.stores.s3.tree import upwards
 from davfusion.stores.s3.upload import MAX_PARTS, MIB, MIN_PART, ranges
 from davfusion.stores.store import AlreadyExistsError, NoSuchFilesytemObjectError
 from tests.conformance import contents, names, put
@@ -241,3 +242,10 @@ def test_a_directory_that_is_made_is_not_gone_with_what_showed_it(
     store.delete("/dir/file")
     listed = s3_client.list_objects_v2(Bucket=bucket, Prefix="share/dir/")
     assert [entry["Key"] for entry in listed["Contents"]] == ["share/dir/"]
+
+
+def test_folders_go_after_what_is_in_them() -> None:
+    keys = {"dst/old/", "dst/old/deep/", "dst/old/deep/file", "dst/file"}
+    *files, deep, old = upwards(keys)
+    assert set(files) == {"dst/old/deep/file", "dst/file"}
+    assert (deep, old) == ("dst/old/deep/", "dst/old/")

@@ -47,7 +47,7 @@ class TreeCopy:
             if not self.copied and not self.failures:
                 self.bucket.mark(self.dst)
         if not self.failures:
-            self.failures |= self.bucket.delete_all(left_over - {self.dst})
+            self.failures |= self.bucket.delete_all(upwards(left_over - {self.dst}))
             with self.noting():
                 self._sweep(left_over)
 
@@ -117,6 +117,14 @@ class TreeCopy:
 
     def _target(self, key: str) -> str:
         return self.dst + key[len(self.src) :]
+
+
+def upwards(keys: Iterable[str]) -> list[str]:
+    """Files, and then folders after those in them.
+
+    So SeaweedFS keeps no folder, which some listings show and others do not, should this be all.
+    """
+    return sorted(keys, key=lambda key: (key.endswith("/"), -key.count("/")))
 
 
 def _is_marker(entry: Entry) -> bool:
