@@ -55,7 +55,7 @@ class Server:
         self.journal = cache.journal(0, self._clock)
         self.outbox = Outbox(self.journal, cache.spool)
         self.outbox.begin()
-        Holds(self.journal, cache.path / "owners").remove_void()
+        Holds(self.journal, cache.path / "owners").remove_void(cache.doubt)
         self.clients = [self._worker() for _ in range(2)]
         self._mover = self._open_mover()
 

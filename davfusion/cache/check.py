@@ -191,7 +191,7 @@ def _repair(folder: CacheFolder) -> None:
         return
     journal = folder.journal(0)
     try:
-        Holds(journal, folder.path / "owners").remove_void()
+        Holds(journal, folder.path / "owners").remove_void(folder.doubt)
         for found in lost.lost_files(folder.path / "spool"):
             lost.put_back(journal, folder.spool, found)
     finally:

@@ -64,16 +64,18 @@ class Holds:
             self._wait(_POLL)
             left -= _POLL
 
-    def remove_void(self) -> list[str]:
-        """Remove the holds of processes that have ended; their paths, which are in doubt."""
+    def remove_void(self, doubt: Callable[[list[str]], None]) -> None:
+        """Remove the holds of processes that have ended; before that, have their paths doubted."""
         rows = self._journal.database.rows("SELECT owner, path FROM hold")
         owners = {owner for owner, _ in rows}
         void = [owner for owner in owners if has_ended(self._folder / owner)]
+        if not void:
+            return
+        doubt([path for owner, path in rows if owner in void])
         with self._journal.database.transaction() as db:
             db.executemany("DELETE FROM hold WHERE owner = ?", [(owner,) for owner in void])
         for owner in void:
             (self._folder / owner).unlink(missing_ok=True)
-        return [path for owner, path in rows if owner in void]
 
     def close(self) -> None:
         """End all holds of this process."""

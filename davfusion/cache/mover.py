@@ -188,7 +188,7 @@ class Mover:
     def _watch(self) -> None:
         """Break off what is not wanted any more, and have the store forget what was broken off."""
         self._reserve.keep()
-        self._folder.doubt(self._holds.remove_void())
+        self._holds.remove_void(self._folder.doubt)
         self._sweep()
         for sending in itertools.chain.from_iterable(self._under_way.values()):
             if schedule.lane(sending.row) != DELETIONS and self._outbox.is_in_the_way(sending.row):

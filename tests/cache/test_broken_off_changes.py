@@ -9,6 +9,7 @@ import pytest
 
 from davfusion.cache import packs, spool
 from davfusion.cache.folder import CacheFolder
+from davfusion.cache.holds import Holds
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.cache.outbox import Outbox
 from davfusion.cache.pending import DELETIONS, LARGE, SMALL
@@ -173,6 +174,23 @@ def test_a_start_asks_again_where_a_copy_was_broken_off(
     folder.cache.recover()
     assert drive.exists("/copy")
     assert drive.get_directory_listing("/") == ["/copy"]
+
+
+@pytest.mark.usefixtures("drive")
+def test_a_hold_ends_only_when_what_it_held_is_in_doubt(folder: Folder) -> None:
+    """Else who is killed in between leaves what was known before a copy was broken off."""
+    holds = Holds(folder.journal, folder.path / "owners")
+    with folder.journal.database.transaction() as db:
+        db.execute("INSERT INTO hold VALUES ('/copy', 'killed')")
+
+    def end(doubted: list[str]) -> None:
+        raise InterruptedError(doubted)
+
+    with pytest.raises(InterruptedError, match="/copy"):
+        holds.remove_void(end)
+    assert folder.journal.database.rows("SELECT path FROM hold") == [("/copy",)]
+    holds.remove_void(folder.cache.doubt)
+    assert not folder.journal.database.rows("SELECT path FROM hold")
 
 
 def test_content_that_a_change_makes_needless_is_swept_away_after_a_crash(
