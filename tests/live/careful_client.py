@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
@@ -133,7 +134,7 @@ class Client:
 
     def _carry_out(self, change: Change) -> None:
         self._unanswered = change
-        self._latest.append(str(change))
+        self._latest.append(f"{time.strftime('%X')} {change}")
         self._written.add(Node(change.content).mark)
         headers = {"Destination": quote(change.destination)} if change.destination else {}
         content = change.content if change.method == "PUT" else None

@@ -8,10 +8,10 @@ import threading
 import time
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,6 +20,7 @@ from tests.live.drive import (
     cache_of,
     contents,
     eventually,
+    evidence,
     get,
     journal,
     put,
@@ -38,6 +39,7 @@ LONELY_KILLS, STOPS = 4, 5
 PARTS, PART = 20, 8 << 20
 PROBE = ".davfusion-probe-"
 """Of a throw-away key; what a kill leaves of them goes at a start an hour later."""
+R = TypeVar("R")
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120 + 15 * KILLS)]
 
 
@@ -59,9 +61,18 @@ class Crowd:
 
     def recover(self, *, was_graceful: bool = False) -> None:
         """All find what they were promised."""
-        done = [self.pool.submit(c.recover, was_graceful=was_graceful) for c in self.clients]
-        for each in done:
-            each.result()
+        self.ended([self.pool.submit(c.recover, was_graceful=was_graceful) for c in self.clients])
+
+    def ended(self, doing: "list[Future[R]]") -> list[R]:
+        """The results of what each client does; what contradicts its promises, with the reasons."""
+        results = []
+        for client, each in zip(self.clients, doing, strict=True):
+            try:
+                results.append(each.result())
+            except AssertionError as error:
+                error.add_note(evidence(self._server, self._s3, self._bucket, client.home))
+                raise
+        return results
 
     def check_the_end(self) -> None:
         """The bucket has all, and nothing else is left anywhere."""
@@ -145,8 +156,7 @@ def test_nothing_acknowledged_is_lost(server: Serving, crowd: Crowd) -> None:
         working = [crowd.pool.submit(client.work) for client in crowd.clients]
         time.sleep(crowd.rng.uniform(0, 2))
         server.kill()
-        for each in working:
-            each.result()
+        crowd.ended(working)
         if crowd.rng.random() < 0.2:
             server.launch()
             time.sleep(crowd.rng.uniform(0, 1))
@@ -176,8 +186,7 @@ def test_a_process_that_is_killed_is_replaced(
             assert eventually(partial(is_replaced, victim))
     finally:
         stop.set()
-    for each in working:
-        each.result()
+    crowd.ended(working)
     assert server.log.read_text().count("ended with -9") == LONELY_KILLS
     crowd.check_the_end()
 
@@ -187,9 +196,7 @@ def test_a_server_that_is_stopped_answers_all_that_it_does(server: Serving, crow
         working = [crowd.pool.submit(client.work) for client in crowd.clients]
         time.sleep(crowd.rng.uniform(0, 2))
         server.stop()
-        assert not [
-            each.result() for each in working if isinstance(each.result(), HalfAnsweredError)
-        ]
+        assert not [end for end in crowd.ended(working) if isinstance(end, HalfAnsweredError)]
         server.start()
         crowd.recover(was_graceful=True)
     crowd.check_the_end()
