@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from davfusion.cache.block_cache import BlockCache
-from davfusion.cache.block_reader import BlockReader, PieceStream, Version
+from davfusion.cache.block_reader import BlockReader, Version
 from davfusion.cache.folder import CacheFolder
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
+from davfusion.cache.piece_stream import PieceStream
 from davfusion.stores import paths
 from davfusion.stores.store import ConflictError, Metadata, ReadableStream, Store
 from davfusion.stores.wrapper import StoreWrapper

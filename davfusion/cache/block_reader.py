@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Event
-from typing import Final, Self
+from typing import Final, NamedTuple
 
 from davfusion.cache.block_cache import BlockCache
 from davfusion.cache.blocks import SEGMENT, Block, cut, pieces_of, segment_at
@@ -22,7 +22,7 @@ from davfusion.stores.errors import StoreAccessError, TransientStoreError
 from davfusion.stores.store import COPY_BUFFER, ReadableStream
 
 RUN: Final = 4
-"""Segments fetched by one request."""
+"""Segments fetched by one request at most."""
 CONNECTIONS: Final = 16
 _RUN: Final = RUN * SEGMENT
 _MAX_WINDOW: Final = CONNECTIONS * _RUN
@@ -58,6 +58,17 @@ class Version:
         return f"{self.path}\0{self.etag}\0{block.name}"
 
 
+class _Ahead(NamedTuple):
+    """Until where to fetch ahead: by whole runs of `run` bytes, until `limit` ends the last one."""
+
+    stop: int
+    limit: int
+    run: int
+
+    def run_end(self, offset: int) -> int:
+        return min(self.limit, offset - offset % self.run + self.run)
+
+
 class BlockReader:
     """Serves ranges of files from `cache`, or from the store into it."""
 
@@ -90,8 +101,8 @@ class BlockReader:
                 pieces = self._part(version, segment, first, last, data)
                 if data is None:
                     yield next(pieces)  # what is asked for comes before what is only ahead
-                stop = min(limit, last + window)
-                ahead = self._fetch_ahead(version, max(ahead, segment.end), stop, limit, leaving)
+                wanted = _Ahead(min(limit, last + window), limit, self._run(window))
+                ahead = self._fetch_ahead(version, max(ahead, segment.end), wanted, leaving)
                 following = self._look_ahead(version, last, end)
                 yield from pieces
                 window = min(self._enough(), 2 * window)
@@ -142,6 +153,11 @@ class BlockReader:
         """Bytes to fetch ahead at most."""
         return int(min(_MAX_WINDOW, max(_MIN_WINDOW, _RATE * self._latency)))
 
+    def _run(self, window: int) -> int:
+        """Bytes of one request: less of a small window, so that all connections share it."""
+        share = min(RUN, max(1, RUN * window // self._enough()))
+        return SEGMENT << share.bit_length() - 1
+
     def _open(self, version: Version, start: int, length: int) -> ReadableStream:
         began = self._clock()
         stream = version.open_range(start, length)
@@ -157,14 +173,9 @@ class BlockReader:
             following = segment_at(offset, version.size)
             return self._disk_threads().submit(self._known, version, following)
 
-    def _fetch_ahead(
-        self, version: Version, offset: int, stop: int, limit: int, leaving: Event
-    ) -> int:
-        """Start to fetch the missing segments from `offset` on; returns where they end.
-
-        Only by whole runs, until `limit` ends the last one.
-        """
-        while (end := min(limit, _run_end(offset))) <= stop and offset < end:
+    def _fetch_ahead(self, version: Version, offset: int, wanted: "_Ahead", leaving: Event) -> int:
+        """Start to fetch the missing segments from `offset` on; returns where they end."""
+        while (end := wanted.run_end(offset)) <= wanted.stop and offset < end:
             if self._cache.make_room(end - offset) < end - offset:
                 return offset  # nothing could be kept until it is read
             run: list[Block] = []
@@ -337,42 +348,10 @@ class BlockReader:
         self._settle(key)
 
 
-class PieceStream:
-    """Pieces of bytes as a stream; the first is asked for at once, so that its errors show now."""
-
-    def __init__(self, pieces: Generator[bytes, None, None]) -> None:
-        self._pieces = pieces
-        self._piece = next(pieces, b"")
-        self._at = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes, fewer where a piece ends; all of them for -1; b"" at the end."""
-        if size < 0:
-            return b"".join(iter(lambda: self.read(COPY_BUFFER), b""))
-        if self._at >= len(self._piece):
-            self._piece, self._at = next(self._pieces, b""), 0
-        start, self._at = self._at, self._at + size
-        return self._piece[start : self._at]  # no copy where that is all of it
-
-    def close(self) -> None:
-        """Stop fetching."""
-        self._pieces.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-
 def _done(data: bytes) -> Future[bytes | None]:
     future: Future[bytes | None] = Future()
     future.set_result(data)
     return future
-
-
-def _run_end(offset: int) -> int:
-    return offset - offset % _RUN + _RUN
 
 
 def _pieces_of(stream: ReadableStream, length: int) -> Iterator[bytes]:

@@ -137,6 +137,18 @@ def test_a_file_is_fetched_by_few_requests(reader: BlockReader) -> None:
     assert len(service.asked) == 1 + 7  # its beginning, and the runs after it
 
 
+def test_far_away_a_beginning_is_shared_by_many_connections(cache: BlockCache) -> None:
+    """The reader waits for the first of them only, so that must not be long."""
+    moments = itertools.count(0, 0.02)  # an answer is 20 ms away
+    reader = BlockReader(cache, clock=lambda: next(moments))
+    service = Service(24 * SEGMENT)
+    assert read(reader, service, 0, 24 * SEGMENT) == service.content
+    reader.close()
+    near, far = 17 * SEGMENT, 18 * SEGMENT
+    assert {length for offset, length in service.asked if offset < near} == {SEGMENT}
+    assert {length for offset, length in service.asked if offset >= far} == {2 * SEGMENT}
+
+
 def test_who_leaves_early_has_nothing_more_fetched(cache: BlockCache, reader: BlockReader) -> None:
     service = Service(20 * SEGMENT)
     may_go_on = threading.Event()
