@@ -69,20 +69,27 @@ class BlockCache:
         return size <= self._size_limit // 4
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep a block, at the expense of those that were not used for longest.
+        """As put_all."""
+        self.put_all([(key, data)])
 
-        It is not kept where the limit leaves no room for it.
+    def put_all(self, blocks: list[tuple[str, bytes]]) -> None:
+        """Keep blocks by key, at the expense of those that were not used for longest.
+
+        They are of one segment at most, and are not kept where the limit leaves no room for them.
         """
-        check, goal = checksum(key, data), self._share() - len(data)
+        size = sum(len(data) for _, data in blocks)
+        checked = [(key, data, checksum(key, data)) for key, data in blocks]
+        goal = self._share() - size
 
         def keep(views: Views) -> None:
             if views.volume() > goal:
                 self._evict(views, goal)
                 if views.volume() > goal:
                     return
-            views.write(key, data, check)
+            for block in checked:
+                views.write(*block)
 
-        if self.has_room_for(len(data)) and self._folder.disk_has(len(data) + _SPARE):
+        if self.has_room_for(size) and self._folder.disk_has(size + _SPARE):
             self._write(keep)
 
     def make_room(self, size: int) -> int:

@@ -294,6 +294,8 @@ class BlockReader:
 
     def _keep_behind(self, received: list[tuple[str, bytes]]) -> None:
         """Have blocks kept that the reader has already; until then they are found in memory."""
+        if not received:
+            return
         with self._lock:
             for key, data in received:
                 self._fetching.setdefault(key, _done(data))
@@ -303,8 +305,8 @@ class BlockReader:
         self._keep(received)
 
     def _keep(self, received: list[tuple[str, bytes]]) -> None:
-        for key, data in received:
-            self._cache.put(key, data)
+        self._cache.put_all(received)
+        for key, _ in received:
             self._settle(key)
 
     def _disk_threads(self) -> ThreadPoolExecutor:
