@@ -69,7 +69,8 @@ class CachingStore(StoreWrapper):
     ) -> Metadata:
         new = Row(paths.check_path(path), FILE)
         files = self._folder.spool
-        name, note = spool.receive(files, fileobject, new, self._limit(), interrupt_event)
+        limit = self._limit()
+        name, note = spool.receive(files, fileobject, new, limit, interrupt_event, durable=False)
         try:
             with spool.open_content(files, name, note.bytes) as content:
                 stored = super().store_fileobject(

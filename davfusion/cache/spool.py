@@ -81,8 +81,10 @@ def receive(
     new: Row,
     make_room: MakeRoom,
     interrupt_event: InterruptEvent | None = None,
+    *,
+    durable: bool = True,
 ) -> tuple[str, Note]:
-    """Write all of `source`, the content of `new`, to a new file in `tmp`, on the disk.
+    """Write all of `source`, the content of `new`, to a new file in `tmp`; `durable`: on the disk.
 
     Returns the file's name and note. Whatever goes wrong, nothing is left. Raises
     StoreSpaceLimitError for a full disk.
@@ -103,7 +105,7 @@ def receive(
                 size += len(block)
                 digest.update(block)
                 file.write(block)
-                if size - begun >= _FLUSHED_TOGETHER:  # so that little is left for the end
+                if durable and size - begun >= _FLUSHED_TOGETHER:  # so that the end is short
                     file.flush()
                     begin_flush(file.fileno(), begun, size - begun)
                     begun = size
@@ -111,8 +113,9 @@ def receive(
             file.write(packed(note))
             file.flush()
             file.truncate()  # to what has come, where room was made for more
-            os.fsync(file.fileno())
-        flush(spool)
+            if durable:
+                os.fsync(file.fileno())
+                flush(spool)
     except BaseException as error:
         if not isinstance(error, TooLargeError) or error.rest is None:
             with suppress(FileNotFoundError):

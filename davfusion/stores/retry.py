@@ -44,9 +44,30 @@ class RetryPolicy:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
-    def retrying(self, interrupt_event: InterruptEvent | None = None) -> Retrying:
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What `function` returns, called as often as it takes.
+
+        As retrying() does it, whose accounts cost more than what most calls have to do; so they
+        are opened once a try has failed.
+        """
+        began = self.clock()
+        try:
+            return function(*args, **kwargs)
+        except TransientStoreError as error:
+            first = [error]
+
+        def again() -> R:
+            if first:
+                raise first.pop()
+            return function(*args, **kwargs)
+
+        return self.retrying(began=began)(again)
+
+    def retrying(
+        self, interrupt_event: InterruptEvent | None = None, *, began: float | None = None
+    ) -> Retrying:
         """One call's tries: call it with a function, or iterate it for `with` blocks."""
-        deadline = self.clock() + self.total
+        deadline = (self.clock() if began is None else began) + self.total
         backoff = wait_random_exponential(multiplier=self.first, max=LONGEST_PAUSE)
 
         def is_last(state: RetryCallState) -> bool:
@@ -103,7 +124,7 @@ class Effort:
         if self._gone is not None:
             raise given_up(self._gone)
         try:
-            result = self._policy.retrying()(function, *args, **kwargs)
+            result = self._policy.call(function, *args, **kwargs)
         except TransientStoreError as error:
             last = given_up(error)
             if self._policy.clock() - self._succeeded > self._policy.total:

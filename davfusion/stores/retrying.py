@@ -40,9 +40,10 @@ class RetryingStore(StoreWrapper):
     def __init__(self, store: Store, policy: RetryPolicy = DEFAULT_POLICY) -> None:
         super().__init__(store)
         self._retrying = policy.retrying
+        self._repeat = policy.call
 
     def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._retrying()(method, *args, **kwargs)
+        return self._repeat(method, *args, **kwargs)
 
     def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
         """A walk that breaks off begins again and leaves out what it has named already."""

@@ -1,6 +1,5 @@
 """CachingStore: writes are received whole, then go through; the folder has one owner."""
 
-import errno
 import io
 import os
 import signal
@@ -9,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
+from typing import BinaryIO
 
 import pytest
 
@@ -126,16 +126,28 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     assert spooled(tmp_path) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="writes to /dev/full")
 def test_a_full_disk_is_a_space_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(files: FileStore, name: str, _mode: str) -> BinaryIO:
+        files.path(name, "tmp").touch()
+        return Path("/dev/full").open("wb")
 
     cached = share(tmp_path, MemoryStore())
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(FileStore, "create", full)
     with pytest.raises(StoreSpaceLimitError) as failure:
         cached.store_fileobject(io.BytesIO(b"new"), "/a")
     assert failure.value.status == 507
     assert spooled(tmp_path) == []
+
+
+def test_what_goes_through_is_not_flushed_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    cached = share(tmp_path, MemoryStore())
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    cached.store_fileobject(io.BytesIO(b"new"), "/a")
+    assert flushed == []
 
 
 def test_a_file_too_large_for_the_store_is_refused_while_it_comes(tmp_path: Path) -> None:

@@ -55,7 +55,11 @@ def make_folder(folder: Path) -> None:
 
 
 def rename(source: Path, target: Path, work: WorkFolder) -> None:
-    """Rename `source` to `target`, replacing what is there; `work` is locked."""
+    """Rename `source` to `target`, replacing what is there; `work` is locked.
+
+    To be followed by fsync_directory() of the folder, which need not hold up those who wait for
+    the lock.
+    """
     make_folder(target.parent)
     held = status_or_none(target)
     moved = source.lstat()
@@ -65,7 +69,6 @@ def rename(source: Path, target: Path, work: WorkFolder) -> None:
     else:
         with work.without(target):
             source.rename(target)
-    fsync_directory(target.parent)
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -141,7 +141,10 @@ class LocalStore(Store):
                     temporary.chmod(stat.S_IMODE(held.st_mode))
                 put = _create if if_etag == ABSENT else rename
                 self._place(temporary, target, put)
-                return metadata_of(target.stat())
+                stored = metadata_of(target.stat())
+            with writing(path):
+                fsync_directory(target.parent)
+            return stored
         finally:
             discard(temporary)
 
@@ -195,7 +198,8 @@ class LocalStore(Store):
             try:
                 with self._work.lock():
                     rename(source, target, self._work)
-                    fsync_directory(source.parent)
+                fsync_directory(target.parent)
+                fsync_directory(source.parent)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -255,8 +259,10 @@ class LocalStore(Store):
         try:
             with writing(src):
                 self._copy(src, temporary)
-            with writing(dst), self._work.lock():
-                self._place(temporary, target, rename)
+            with writing(dst):
+                with self._work.lock():
+                    self._place(temporary, target, rename)
+                fsync_directory(target.parent)
         finally:
             discard(temporary)
 
@@ -311,7 +317,7 @@ def _require_version(target: Path, path: str, if_etag: str | None) -> os.stat_re
 
 
 def _create(temporary: Path, target: Path, work: WorkFolder) -> None:
-    """Rename where nothing is, also if a program without our lock gets there first."""
+    """As rename, where nothing is, also if a program without our lock gets there first."""
     make_folder(target.parent)
     try:
         target.hardlink_to(temporary)
@@ -323,4 +329,3 @@ def _create(temporary: Path, target: Path, work: WorkFolder) -> None:
         rename(temporary, target, work)
     else:
         temporary.unlink()
-        fsync_directory(target.parent)
