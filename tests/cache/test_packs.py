@@ -229,6 +229,25 @@ def test_a_pack_that_ends_early_is_noticed(
     assert failed == {f"/{number}" for number in NUMBERS if number >= 5}
 
 
+def test_a_start_looks_at_each_pack_once_for_all_that_is_in_it(
+    drive: MultiprocessingCachingStore, folder: CacheFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in NUMBERS:
+        put(drive, f"/{number}")
+    drive.close()
+    looked: list[Path] = []
+    size_of = packs.size_of
+
+    def noted(pack: Path) -> int:
+        looked.append(pack)
+        return size_of(pack)
+
+    monkeypatch.setattr(packs, "size_of", noted)
+    folder.recover()
+    assert looked == packs.all_packs(folder.spool)
+    assert len(looked) == 1
+
+
 def test_what_waits_for_long_gives_its_pack_free(
     drive: MultiprocessingCachingStore, folder: CacheFolder, clock: Clock
 ) -> None:
