@@ -31,6 +31,13 @@ class S3Options:
 
 
 @dataclass(frozen=True)
+class DropboxOptions:
+    """Where the login to Dropbox is kept; None: as stores/dropbox/credentials.py finds one."""
+
+    token_file: Path | None = None
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """One share and how it is served. Every value can be pickled, for the worker processes."""
 
@@ -60,6 +67,7 @@ class ServeConfig:
     server: HttpServerName = "cheroot"
     log_level: str = "info"
     s3: S3Options = S3Options()
+    dropbox: DropboxOptions = DropboxOptions()
 
     @property
     def has_users(self) -> bool:

@@ -19,7 +19,7 @@ from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.cache.mover import Mover
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.cache.room import Room
-from davfusion.config import MB, ServeConfig
+from davfusion.config import MB, DropboxOptions, S3Options, ServeConfig
 from davfusion.platform import START_METHOD
 from davfusion.share_note import note_share, read_note
 from davfusion.stamp import Stamp
@@ -210,6 +210,8 @@ def _end_with_parent() -> None:
 
 
 def _cure(config: ServeConfig, error: StoreAccessError) -> str:
+    if _is_dropbox(config):
+        return "docs/dropbox.md says how Dropbox is served"
     if isinstance(error, TransientStoreError):
         return "check the network and the address (--s3-endpoint-url, AWS_ENDPOINT_URL)"
     if not isinstance(error, StoreAutorizationError):
@@ -291,7 +293,7 @@ def run_mover(config: ServeConfig, prepared: PreparedShare, stop: InterruptEvent
 
 def _open_target(config: ServeConfig) -> Store:
     try:
-        return open_store(config.target, config.s3)
+        return open_store(config.target, _options(config))
     except NoSuchFilesytemObjectError as error:
         raise ShareError(f"{config.target} does not exist: make it, or check its name") from error
     except StoreAutorizationError as error:
@@ -318,8 +320,18 @@ def _cache_folder(config: ServeConfig, store: Store) -> CacheFolder:
         raise ShareError(f"--cache-id: {error}") from error
 
 
+def _options(config: ServeConfig) -> S3Options | DropboxOptions | None:
+    if _is_s3(config):
+        return config.s3
+    return config.dropbox if _is_dropbox(config) else None
+
+
 def _is_s3(config: ServeConfig) -> bool:
     return config.target.lower().startswith("s3:")
+
+
+def _is_dropbox(config: ServeConfig) -> bool:
+    return config.target.lower().startswith("dropbox:")
 
 
 def _expiration(config: ServeConfig, store: Store) -> float:

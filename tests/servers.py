@@ -7,6 +7,7 @@ CI=true that is a failure.
 
 import importlib.util
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,20 @@ from uuid import uuid4
 import pytest
 
 REGION = "us-east-1"
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+DROPBOX_PORT = _free_port()
+DROPBOX_HOSTS = dict.fromkeys(
+    ("DROPBOX_API_HOST", "DROPBOX_API_CONTENT_HOST", "DROPBOX_API_NOTIFY_HOST", "DROPBOX_WEB_HOST"),
+    f"127.0.0.1:{DROPBOX_PORT}",
+)
+os.environ.update(DROPBOX_HOSTS)  # the SDK reads them when it is imported
 
 
 class S3Server(Protocol):
@@ -48,7 +63,8 @@ def is_left_out() -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot run here; pytest_terminal_summary says so in one line."""
     if is_left_out():
-        left_out = [item for item in items if "s3_server" in getattr(item, "fixturenames", ())]
+        needed = {"s3_server", "dropbox_server"}
+        left_out = [item for item in items if needed & {*getattr(item, "fixturenames", ())}]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 
@@ -56,7 +72,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """One line about the tests that were left out."""
     if is_left_out():
-        terminalreporter.line(f"tests on S3 are left out: no s3server.py in {testing_folder()}")
+        terminalreporter.line(
+            f"tests on S3 and Dropbox are left out: no s3server.py in {testing_folder()}"
+        )
 
 
 def testing_program(name: str) -> ModuleType:
@@ -121,3 +139,21 @@ def s3_proxy(s3_server: S3Server) -> Iterator[Any]:
     """A FaultProxy before the S3 server: rules for faults, a log of all requests."""
     with fault_proxy(int(s3_server.endpoint.rpartition(":")[2])) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def dropbox_server() -> Iterator[Any]:
+    """The emulator of Dropbox, with a login in the environment."""
+    emulator = testing_program("dropbox_emulator").running_emulator(port=DROPBOX_PORT)
+    with pytest.MonkeyPatch.context() as patch, emulator as server:
+        patch.setenv("REQUESTS_CA_BUNDLE", server.cert)
+        patch.setenv("DAVFUSION_DROPBOX_TOKEN", server.token)
+        yield server
+
+
+@pytest.fixture
+def dropbox(dropbox_server: Any) -> Any:
+    """The emulator, as new."""
+    settings = type(dropbox_server.settings)()
+    dropbox_server.control(reset="all", settings=vars(settings), seed=1)
+    return dropbox_server

@@ -1,4 +1,4 @@
-"""From what a user names - a folder, s3://bucket/prefix, memory: - to a Store.
+"""From what a user names - a folder, s3://bucket/prefix, dropbox:/folder - to a Store.
 
 A store's module is imported when it is named, so that a folder needs no SDK.
 """
@@ -79,6 +79,17 @@ def _open_s3(rest: str, options: Mapping[str, Any]) -> Store:
     return S3Store(bucket, prefix.strip("/"), **options)
 
 
+def _open_dropbox(rest: str, options: Mapping[str, Any]) -> Store:
+    from davfusion.stores.dropbox import DropboxStore  # noqa: PLC0415
+
+    folder = rest.strip("/")
+    try:
+        check_path(f"/{folder}")
+    except InvalidPathValueError as error:
+        raise TargetError(f"dropbox: the folder is no path: {error}") from error
+    return DropboxStore(folder, **options)
+
+
 def _open_memory(rest: str, _: Mapping[str, Any]) -> Store:
     from davfusion.stores.memory import MemoryStore  # noqa: PLC0415
 
@@ -93,5 +104,6 @@ SCHEMES: Final[Mapping[str, Opener]] = {
     "local": _open_local,
     "file": _open_file_url,
     "s3": _open_s3,
+    "dropbox": _open_dropbox,
     "memory": _open_memory,
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from davfusion.stores.dropbox import DropboxStore
 from davfusion.stores.errors import NoSuchFilesytemObjectError
 from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore
@@ -44,6 +45,14 @@ def test_s3() -> None:
         assert store.get_name() == f"s3://bucket/some/prefix{where}"
 
 
+def test_dropbox(tmp_path: Path) -> None:
+    for target in ("dropbox:/some/Folder", "dropbox:some/Folder/", "dropbox://some/Folder"):
+        store = open_store(target, {"token_file": tmp_path / "none.json"})
+        assert isinstance(store, DropboxStore)
+        assert store.get_name() == "dropbox:/some/Folder"
+    assert open_store("dropbox:").get_name() == open_store("dropbox:/").get_name() == "dropbox:/"
+
+
 def test_memory() -> None:
     assert isinstance(open_store("memory:"), MemoryStore)
     assert isinstance(open_store("memory:", {"region": "x"}), MemoryStore)
@@ -52,11 +61,13 @@ def test_memory() -> None:
 def test_an_unknown_scheme_names_those_that_exist() -> None:
     with pytest.raises(TargetError) as caught:
         open_store("gopher://host/path")
-    for name in ("gopher:", "local:", "file:", "s3:", "memory:"):
+    for name in ("gopher:", "local:", "file:", "s3:", "dropbox:", "memory:"):
         assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("target", ["", "local:", "s3:", "s3:///x", "file://host/x", "memory:x"])
+@pytest.mark.parametrize(
+    "target", ["", "local:", "s3:", "s3:///x", "file://host/x", "memory:x", "dropbox:a/../b"]
+)
 def test_incomplete_targets(target: str) -> None:
     with pytest.raises(TargetError):
         open_store(target)
@@ -65,7 +76,7 @@ def test_incomplete_targets(target: str) -> None:
 def test_a_folder_needs_no_sdk(tmp_path: Path) -> None:
     program = (
         "import sys; from davfusion.stores.registry import open_store; open_store(sys.argv[1]); "
-        "print('boto3' in sys.modules)"
+        "print('boto3' in sys.modules, 'dropbox' in sys.modules)"
     )
     shown = subprocess.check_output([sys.executable, "-c", program, str(tmp_path)], text=True)
-    assert shown == "False\n"
+    assert shown == "False False\n"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
 from botocore.exceptions import ClientError
 
+from davfusion.stores.parallel import run_all
 from davfusion.stores.retry import once
 from davfusion.stores.s3.client import Connection
 from davfusion.stores.s3.errors import (
@@ -21,7 +22,6 @@ from davfusion.stores.s3.errors import (
 )
 from davfusion.stores.s3.listing import Entry, Page
 from davfusion.stores.s3.pages import page_of
-from davfusion.stores.s3.parallel import run_all
 from davfusion.stores.store import StoreAccessError, TransientStoreError
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from davfusion.stores.s3.pages import unquoted
 from davfusion.stores.s3.quirks import Conditions
 from davfusion.stores.s3.read import open_range
 from davfusion.stores.s3.resume import ResumableUpload, abandon
-from davfusion.stores.s3.source import opened
 from davfusion.stores.s3.upload import LARGEST, MAX_PART, MIB, Uploader
+from davfusion.stores.source import opened
 from davfusion.stores.store import (
     UNDATED_DIRECTORY,
     AlreadyExistsError,

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from davfusion.stores.parallel import run_all
 from davfusion.stores.s3.bucket import Bucket, Failures
 from davfusion.stores.s3.copy import Copier
 from davfusion.stores.s3.listing import Entry, Keys
 from davfusion.stores.s3.look import Found
-from davfusion.stores.s3.parallel import run_all
 from davfusion.stores.store import PartialFailureError, StoreAccessError
 
 COPIES_AT_ONCE: Final = 32

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from davfusion.stores.parallel import run_all
 from davfusion.stores.s3.bucket import Bucket
 from davfusion.stores.s3.client import content_md5
 from davfusion.stores.s3.errors import s3_errors
 from davfusion.stores.s3.pages import unquoted
-from davfusion.stores.s3.parallel import run_all
 from davfusion.stores.s3.quirks import Condition, Conditions
-from davfusion.stores.s3.source import Slice, Source
 from davfusion.stores.s3.uploads import abort
+from davfusion.stores.source import Slice, Source
 from davfusion.stores.store import StoreAccessError, TransientStoreError
 
 MIB: Final = 1024 * 1024

@@ -17,7 +17,7 @@ def run_all(
     begun and begins nothing more.
     """
     under_way: dict[Future[R], T] = {}
-    with ThreadPoolExecutor(workers, "s3-many") as pool:
+    with ThreadPoolExecutor(workers, "many") as pool:
         try:
             for item in items:
                 under_way[pool.submit(function, item)] = item

@@ -1,0 +1,69 @@
+"""From paths of the Store contract to those of Dropbox; pure."""
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+from davfusion.stores import paths
+from davfusion.stores.errors import InvalidPathValueError
+
+LONGEST: Final = 255
+"""Characters of one name."""
+ASIDE: Final = ".davfusion-tmp"
+"""The folder of what is out of the way for a moment; shown to nobody."""
+
+_REFUSED_NAMES: Final = frozenset(
+    {"desktop.ini", "thumbs.db", ".ds_store", "icon\r", ".dropbox", ".dropbox.attr"}
+    | {".dropbox.cache"}
+)
+"""help.dropbox.com/organize/file-names: what syncing computers keep for themselves."""
+_REFUSED_CHARACTERS: Final = "\\\x7f"
+
+
+def fold(path: str) -> str:
+    """The same for all spellings that Dropbox takes for one path."""
+    return unicodedata.normalize("NFC", path).lower()
+
+
+def require_storable(path: str) -> None:
+    """InvalidPathValueError where Dropbox takes no such name; without asking it."""
+    for name in path.split("/"):
+        if reason := _why_refused(name):
+            raise InvalidPathValueError(f"Dropbox takes no name {reason}: {name!r}")
+
+
+def _why_refused(name: str) -> str | None:
+    if len(name) > LONGEST:
+        return f"of more than {LONGEST} characters"
+    if name[-1:].isspace():
+        return "that ends with a space"
+    if any(character in name for character in _REFUSED_CHARACTERS):
+        return "with a backslash or DEL in it"
+    return "that its own programs use" if name.lower() in _REFUSED_NAMES else None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Paths below the folder `root` of Dropbox; "" is all of it."""
+
+    root: str
+
+    def remote(self, path: str) -> str:
+        """Dropbox's name of `path`; the root of all is the empty string there."""
+        return self.root if path == paths.ROOT else f"{self.root}{path}"
+
+    @property
+    def asides(self) -> str:
+        """Dropbox's name of the folder for what is out of the way."""
+        return f"{self.root}/{ASIDE}"
+
+    def aside(self, path: str) -> str:
+        """A new folder out of the way, for `path` to be below it."""
+        return f"{self.asides}/{path.count('/')}-{uuid4().hex}"
+
+    def origin(self, remote: str) -> str | None:
+        """Where something out of the way belongs; None for the folders above and what is in it."""
+        aside, _, path = remote.removeprefix(f"{self.asides}/").partition("/")
+        depth = aside.partition("-")[0]
+        return f"{self.root}/{path}" if depth == str(path.count("/") + 1) else None

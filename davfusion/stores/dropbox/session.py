@@ -1,0 +1,176 @@
+"""Writing one file in parts, several at a time, that a later try goes on with."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from dropbox import files
+from dropbox.exceptions import ApiError
+
+from davfusion.stores.dropbox.commits import Commits, FinishError, finish_arg
+from davfusion.stores.dropbox.content import block_digests, content_hash, read_all, verified
+from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
+from davfusion.stores.parallel import run_all
+from davfusion.stores.source import Source
+from davfusion.stores.store import TransientStoreError, Upload
+
+PARTS_AT_ONCE: Final = 4
+
+Range = tuple[int, int, int]
+"""Number of a part (from 0), its first byte, its length."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """An upload session, and the parts of it that Dropbox has."""
+
+    session_id: str
+    size: int
+    part_size: int
+    sent: list[int] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Token | None":
+        """None if `text` is none that `text()` gave."""
+        try:
+            return cls(**json.loads(text or ""))
+        except (ValueError, TypeError):
+            return None
+
+    def text(self) -> str:
+        """What Upload.begun is told."""
+        return json.dumps(asdict(self))
+
+
+class Session:
+    """One try of an upload in parts; `upload` carries the token from try to try."""
+
+    def __init__(self, commits: Commits, source: Source, commit: Any, upload: Upload) -> None:
+        self._commits = commits
+        self._client = commits.client
+        self._source = source
+        self._commit = commit
+        self._upload = upload
+        self._digests: dict[int, bytes] = {}
+
+    def write(self, part_size: int) -> Any:
+        """Store all in parts of `part_size`, a multiple of BLOCK; the metadata of the file."""
+        with self._counted() as sent, self._kept_for_another_try():
+            token = self._earlier() or self._begin(part_size)
+            *parts, last = ranges(self._source.size, token.part_size)
+            send = self._sender(token)
+            with closing(run_all(send, parts, PARTS_AT_ONCE)) as finished:
+                for part, future in finished:
+                    self._note(token, part, future.result(), sent)
+            self._note(token, last, send(last), sent)
+            self._upload.confirm()
+            self._source.require_uninterrupted()
+            return self._finish(token)
+
+    def _earlier(self) -> Token | None:
+        token = Token.parse(self._upload.token)
+        if token is None or token.size != self._source.size:
+            return None
+        return token
+
+    def _begin(self, part_size: int) -> Token:
+        kind = files.UploadSessionType.concurrent
+        begun = self._client.files_upload_session_start(b"", session_type=kind)
+        token = Token(begun.session_id, self._source.size, part_size)
+        self._upload.begun(token.text())
+        return token
+
+    def _sender(self, token: Token) -> Callable[[Range], bytes]:
+        """Sends a part unless Dropbox has it, and gives the digests of its blocks."""
+
+        def send(part: Range) -> bytes:
+            number, start, length = part
+            data = read_all(self._source, start, length)
+            digests = block_digests(data)
+            if number not in token.sent:
+                self._append(token, part, data, content_hash(digests))
+            return digests
+
+        return send
+
+    def _append(self, token: Token, part: Range, data: bytes, digest: str) -> None:
+        _, start, length = part
+        is_last = start + length == token.size
+        cursor = files.UploadSessionCursor(token.session_id, start)
+        try:
+            self._client.files_upload_session_append_v2(data, cursor, is_last, content_hash=digest)
+        except ApiError as error:
+            if is_last and tags_of(error) == ("closed",):
+                return  # by a try whose answer was lost
+            if tags_of(error) == ("not_found",):
+                raise _LostError(f"dropbox:{self._commit.path}: the upload has expired") from error
+            raise
+
+    def _note(self, token: Token, part: Range, digests: bytes, sent: Callable[[int], None]) -> None:
+        number, _, length = part
+        self._digests[number] = digests
+        sent(length)
+        if number not in token.sent:
+            token.sent.append(number)
+            self._upload.begun(token.text())
+
+    def _finish(self, token: Token) -> Any:
+        digest = content_hash(b"".join(self._digests[n] for n in sorted(self._digests)))
+        try:
+            stored = self._commits.finish(finish_arg(token.session_id, token.size, self._commit))
+        except FinishError as refused:
+            if not refused.is_lost:
+                raise refused.error from refused
+            stored = self._stored_before(digest)
+        return verified(stored, digest)
+
+    def _stored_before(self, digest: str) -> Any:
+        """The file, if the request that made it was one whose answer was lost."""
+        remote = self._commit.path
+        lost = _LostError(f"dropbox:{remote}: the upload has expired")
+        try:
+            stored = self._client.files_get_metadata(remote)
+        except ApiError as error:
+            raise lost from error
+        if getattr(stored, "content_hash", None) != digest:
+            raise lost
+        return stored
+
+    @contextmanager
+    def _kept_for_another_try(self) -> Iterator[None]:
+        """The session stays after what may pass, and is forgotten after any other error."""
+        try:
+            with dropbox_errors(f"dropbox:{self._commit.path}"):
+                yield
+        except Exception as error:
+            if not isinstance(error, TransientStoreError) or isinstance(error, _LostError):
+                self._upload.begun(None)
+            raise
+
+    @contextmanager
+    def _counted(self) -> Iterator[Callable[[int], None]]:
+        """Counts what is sent, and takes it back on failure: the next try counts all again."""
+        total = 0
+
+        def sent(size: int) -> None:
+            nonlocal total
+            total += size
+            self._upload.sent(size)
+
+        try:
+            yield sent
+        except Exception:
+            self._upload.sent(-total)
+            raise
+
+
+class _LostError(TransientStoreError):
+    """Dropbox does not know the session any more."""
+
+
+def ranges(size: int, step: int) -> Iterator[Range]:
+    """The parts of `size` bytes."""
+    for number, start in enumerate(range(0, size, step)):
+        yield number, start, min(step, size - start)

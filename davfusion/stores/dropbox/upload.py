@@ -1,0 +1,104 @@
+"""Writing one file: in one request, or in parts where it is large."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from dropbox import files
+
+from davfusion.stores.dropbox.commits import Commits, FinishError, finish_arg
+from davfusion.stores.dropbox.content import block_digests, content_hash, read_all, verified
+from davfusion.stores.dropbox.errors import dropbox_errors
+from davfusion.stores.dropbox.session import Session
+from davfusion.stores.source import Source
+from davfusion.stores.store import ABSENT, ConflictError, InterruptEvent, Upload
+
+LARGEST: Final = 2**41 - 2**22
+"""Bytes of one file; see files/upload_session/append_v2."""
+
+_REV: Final = re.compile(r"[0-9a-f]{9,}")
+
+
+class Once:
+    """The Upload of a caller that will not go on with it."""
+
+    token: str | None = None
+    may_be_directory = True
+
+    def __init__(self, interrupt_event: InterruptEvent | None = None) -> None:
+        self._interrupt_event = interrupt_event
+
+    def is_set(self) -> bool:
+        return self._interrupt_event is not None and self._interrupt_event.is_set()
+
+    def begun(self, token: str | None) -> None:
+        """Nobody asks for it."""
+
+    def sent(self, size: int) -> None:
+        """Nobody counts it."""
+
+    def confirm(self) -> None:
+        """Nobody objects."""
+
+
+def commit_info(remote: str, if_etag: str | None, modified: float) -> Any:
+    """What is to become of an upload; ConflictError for an ETag that is no `rev`.
+
+    Strict, so that the same content again is a new version with a time of its own, and nothing
+    comes back that was deleted meanwhile.
+    """
+    if if_etag is None:
+        mode = files.WriteMode.overwrite
+    elif if_etag == ABSENT:
+        mode = files.WriteMode.add
+    elif _REV.fullmatch(if_etag):
+        mode = files.WriteMode.update(if_etag)
+    else:
+        raise ConflictError(f"dropbox:{remote} is not version {if_etag}")
+    when = datetime.fromtimestamp(int(modified), UTC).replace(tzinfo=None)
+    return files.CommitInfo(remote, mode, client_modified=when, strict_conflict=True)
+
+
+@dataclass(frozen=True)
+class Uploader:
+    """Writes files; from `threshold` bytes on in parts of `part_size`, a multiple of BLOCK."""
+
+    commits: Commits
+    threshold: int
+    part_size: int
+
+    def write(self, source: Source, commit: Any, upload: Upload) -> Any:
+        """Store `source` and return the metadata; on any failure nothing has been stored."""
+        with source.unwrapped(), dropbox_errors(f"dropbox:{commit.path}"):
+            source.require_uninterrupted()
+            if source.size >= self.threshold:
+                return Session(self.commits, source, commit, upload).write(self.part_size)
+            data = read_all(source, 0, source.size)
+            if upload.token is not None:
+                upload.begun(None)
+            upload.confirm()
+            source.require_uninterrupted()
+            digest = content_hash(block_digests(data))
+            stored = verified(self._small(data, commit, digest), digest)
+            upload.sent(source.size)
+            return stored
+
+    def _small(self, data: bytes, commit: Any, digest: str) -> Any:
+        """One request where nobody else writes; else two, of which many share the second."""
+        client = self.commits.client
+        with self.commits.turn_if_free() as is_free:
+            if is_free:
+                return client.files_upload(
+                    data,
+                    commit.path,
+                    mode=commit.mode,
+                    client_modified=commit.client_modified,
+                    strict_conflict=True,
+                    content_hash=digest,
+                )
+        begun = client.files_upload_session_start(data, close=True, content_hash=digest)
+        try:
+            return self.commits.finish(finish_arg(begun.session_id, len(data), commit))
+        except FinishError as refused:
+            raise refused.error from refused
