@@ -15,6 +15,7 @@ from davfusion.access_log import configure_logging
 from davfusion.cache.block_caching_store import over_blocks
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.folder import CacheFolder, CacheInUseError, cache_id_for
+from davfusion.cache.following import Follower
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.cache.mover import Mover
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
@@ -32,7 +33,6 @@ from davfusion.stores.registry import TargetError, open_store
 from davfusion.stores.retry import DEFAULT_POLICY, RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import (
-    InterruptEvent,
     NoSuchFilesytemObjectError,
     Store,
     StoreAccessError,
@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DEFAULT_EXPIRATION: Final = 60.0
-"""Seconds."""
+FOLLOWED_EXPIRATION: Final = 900.0
+"""Seconds: without a change feed, and with one."""
 
 _PATIENCE: Final = 1.0
 """Seconds that a start waits for the store's first answer."""
@@ -286,9 +287,20 @@ def open_mover(config: ServeConfig, prepared: PreparedShare | None = None) -> Mo
     return Mover(clean, folder, journal)
 
 
-def run_mover(config: ServeConfig, prepared: PreparedShare, stop: InterruptEvent) -> None:
-    """Send writes until `stop` is set."""
+def run_mover(config: ServeConfig, prepared: PreparedShare, stop: threading.Event) -> None:
+    """Send writes, and follow what others change, until `stop` is set."""
+    follow(config, prepared, stop)
     open_mover(config, prepared).run(stop)
+
+
+def follow(config: ServeConfig, prepared: PreparedShare, stop: threading.Event) -> None:
+    """Forget what others change as the service tells it, in a thread that ends with the process."""
+    target = _open_target(config)
+    if not (target.features.change_feed and _expiration(config, target)):
+        return
+    folder = CacheFolder(prepared.folder.parent, prepared.folder.name)
+    follower = Follower(target, folder.listings, folder.path / "feed", stop.wait)
+    threading.Thread(target=follower.run, args=[stop], name="follow", daemon=True).start()
 
 
 def _open_target(config: ServeConfig) -> Store:
@@ -338,4 +350,7 @@ def _expiration(config: ServeConfig, store: Store) -> float:
     """Seconds; 0 where asking the store costs no more, so that outside changes show at once."""
     if config.cache_expiration is not None:
         return config.cache_expiration
-    return 0.0 if store.features.cheap_metadata else DEFAULT_EXPIRATION
+    if store.features.cheap_metadata:
+        return 0.0
+    is_followed = store.features.change_feed and _writes_back(config, store)
+    return FOLLOWED_EXPIRATION if is_followed else DEFAULT_EXPIRATION

@@ -16,6 +16,7 @@ from davfusion.cache.revalidation import Revalidator, Submit
 from davfusion.memo import Validity
 from davfusion.stores import paths
 from davfusion.stores.errors import StoreAwayError
+from davfusion.stores.spelling import canonical, names_in
 from davfusion.stores.store import (
     UNDATED_DIRECTORY,
     ConflictError,
@@ -312,6 +313,14 @@ class MetadataCachingStore(StoreWrapper):
         """As the contract says; that nothing is there is asked again too."""
         super().forget(path)
         self._listings.expire(path, self._clock())
+
+    def canonical_path(self, path: str) -> str:
+        """As the contract says; asks the store as little as the question whether it is there."""
+        if not self.features.case_insensitive_names:
+            return super().canonical_path(path)
+        return canonical(
+            paths.check_path(path), self.exists, partial(names_in, self.get_directory_metadata)
+        )
 
     def close(self) -> None:
         """Revalidate nothing more."""

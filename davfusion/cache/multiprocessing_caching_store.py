@@ -24,6 +24,7 @@ from davfusion.cache.relocation import Relocation
 from davfusion.cache.room import Meter, Room
 from davfusion.memo import Validity
 from davfusion.stores import paths
+from davfusion.stores.spelling import canonical
 from davfusion.stores.store import (
     AlreadyExistsError,
     ConflictError,
@@ -109,7 +110,13 @@ class MultiprocessingCachingStore(StoreWrapper):
 
     @property
     def features(self) -> Features:
-        return replace(super().features, writes_offline=True, cheap_metadata=False)
+        """As the store's; a directory has the date of its making until it is sent."""
+        return replace(
+            super().features,
+            writes_offline=True,
+            cheap_metadata=False,
+            undated_directories=False,
+        )
 
     @property
     def validity(self) -> Validity | None:
@@ -133,6 +140,12 @@ class MultiprocessingCachingStore(StoreWrapper):
             return self._store.get_metadata(path).get("etag") != row.base
         except NoSuchFilesytemObjectError:
             return row.base != ""
+
+    def canonical_path(self, path: str) -> str:
+        """As the contract says; what waits to be deleted still has its spelling."""
+        if not self.features.case_insensitive_names:
+            return super().canonical_path(path)
+        return canonical(paths.check_path(path), self._overlay.is_there, self._overlay.spellings)
 
     def get_metadata(self, path: str) -> Metadata:
         return self._overlay.metadata(paths.check_path(path))

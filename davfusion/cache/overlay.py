@@ -8,6 +8,7 @@ from davfusion.cache.journal import Journal
 from davfusion.cache.journal_change import Change, OvertakenError
 from davfusion.cache.pending import ABSENT, DIRECTORY, FILE, NOTHING, Held, View
 from davfusion.stores import paths
+from davfusion.stores.spelling import names_in
 from davfusion.stores.store import (
     Metadata,
     NoSuchFilesytemObjectError,
@@ -51,6 +52,22 @@ class Overlay:
             if row.kind != ABSENT:
                 found[paths.name(row.path)] = row.metadata
         return found
+
+    def is_there(self, path: str) -> bool:
+        """Whether there is something to be seen at the path, or something waits to be deleted."""
+        if self._journal.seen(path).row is not None:
+            return True
+        try:
+            self.metadata(path)
+        except NoSuchFilesytemObjectError:
+            return False
+        return True
+
+    def spellings(self, directory: str) -> set[str]:
+        """The names in a directory, and those of what waits to be deleted there."""
+        _, rows, _ = self._journal.listing(directory)
+        pending = {paths.name(row.path) for row in rows}
+        return pending.union(names_in(self.children, directory))
 
     def _stored_children(self, view: View) -> dict[str, Metadata]:
         if view.hidden and view.row is None:

@@ -20,6 +20,7 @@ from davfusion.cache.packs import Grow
 from davfusion.cache.pending import ABSENT, FILE, NOTHING, Held, Row, View
 from davfusion.cache.room import Room
 from davfusion.stores import paths
+from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
     NoSuchFilesytemObjectError,
     PartialFailureError,
@@ -54,6 +55,8 @@ class Relocation:
             if paths.check_path(path) == paths.ROOT:
                 raise StoreAutorizationError("the root cannot be replaced or removed")
         require_apart(src, dst)
+        if self._store.features.case_insensitive_names and fold(src) == fold(dst):
+            self._settle_tree(src)  # what is pending under two spellings would meet in the store
         for _ in range(_ATTEMPTS):
             view = self._journal.view(src)
             stored = self._overlay.held(view)
@@ -111,6 +114,12 @@ class Relocation:
             return
         self._outbox.hurry(path)
         self._holds.wait_until(lambda: self._is_settled(path))
+
+    def _settle_tree(self, path: str) -> None:
+        self.settle(path)
+        if self._journal.has_below(path):
+            self._outbox.hurry()
+            self._holds.wait_until(lambda: not self._journal.has_below(path))
 
     def _is_settled(self, path: str) -> bool:
         return not any(self._journal.view(step).row for step in (path, *paths.ancestors(path)))

@@ -67,6 +67,8 @@ def move(tree: DavTree, request: DavRequest) -> Response:
 
 def _checked(tree: DavTree, request: DavRequest) -> Transfer:
     src, dst = request.path, request.destination
+    if src == dst and request.method == "MOVE":
+        dst = request.new_name  # where case does not matter, a file can be given another one
     source = tree.target(request)
     tree.check_conditions(request, source)
     if src == dst:

@@ -111,6 +111,8 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
             raise DAVError(405 if known else 501, f"{request.method} is not offered here.")
         if self._tree.read_only and request.method in WRITING:
             raise DAVError(403, "The share is read-only.")
+        if request.method != "OPTIONS":
+            request.spell(self._tree.canonical_path)
         return answered(self._memo, method, self._tree, request)
 
 

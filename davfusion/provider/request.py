@@ -1,7 +1,7 @@
 """A DAV request as values, and the answer to one."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
@@ -122,6 +122,12 @@ class DavRequest:
         self.names_folder: bool = environ["PATH_INFO"].endswith("/")
         self.user: str = environ.get("wsgidav.auth.user_name") or ""
         self._body: bytes | None = None
+        self._spelled: Callable[[str], str] = _as_given
+
+    def spell(self, spelled: Callable[[str], str]) -> None:
+        """Have all paths of the request in the spelling that `spelled` gives."""
+        self._spelled = spelled
+        self.path = spelled(self.path)
 
     def header(self, name: str) -> str | None:
         """The value of a request header, None if it was not sent."""
@@ -160,12 +166,21 @@ class DavRequest:
             raise DAVError(400, "Destination is missing.")
         return self.resolve(value)
 
+    @property
+    def new_name(self) -> str:
+        """The destination under the name that the header spells."""
+        given = self._located(self.header("Destination") or "/")
+        return paths.join(paths.parent(self._spelled(given)), paths.name(given))
+
     def resolve(self, reference: str) -> str:
         """The store path of a URL or absolute path that a header names.
 
         The scheme is not compared: behind a proxy that speaks TLS, clients send https for what
         arrives here as http. Raises DAVError 502 for another server's URL.
         """
+        return self._spelled(self._located(reference))
+
+    def _located(self, reference: str) -> str:
         try:
             parts = urlsplit(reference.strip())
         except ValueError as error:
@@ -210,6 +225,10 @@ class DavRequest:
             if len(data) > MAX_XML_BYTES:
                 raise DAVError(413, "The request body is too large.")
         return bytes(data)
+
+
+def _as_given(path: str) -> str:
+    return path
 
 
 def multistatus_body(statuses: Mapping[str, int]) -> bytes:

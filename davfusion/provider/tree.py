@@ -17,7 +17,7 @@ from davfusion.provider.locks import LockedError
 from davfusion.provider.request import DavRequest
 from davfusion.provider.state import State
 from davfusion.stores import paths
-from davfusion.stores.errors import NoSuchFilesytemObjectError
+from davfusion.stores.errors import NoSuchFilesytemObjectError, StoreAccessError
 from davfusion.stores.store import Metadata, Store
 
 
@@ -36,6 +36,13 @@ class DavTree:
         self.state = state
         self.read_only = read_only
         self.clock = clock
+
+    def canonical_path(self, path: str) -> str:
+        """`path` in the spelling of what is there; as it is where the service cannot be asked."""
+        try:
+            return self.store.canonical_path(path)
+        except StoreAccessError:
+            return path
 
     def find(self, path: str, *, fresh: bool = False) -> Metadata | None:
         """Metadata of what is at `path`, None for nothing; `fresh` as the service says now."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, NotRequired, Protocol, Self, TypedDict, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, NotRequired, Protocol, Self, TypedDict, cast
 
 from davfusion.memo import Validity
 from davfusion.stores import paths
@@ -26,6 +26,9 @@ from davfusion.stores.errors import (
     StoreSpaceLimitError,
     TransientStoreError,
 )
+
+if TYPE_CHECKING:
+    from davfusion.stores.feed import Feed
 
 __all__ = [
     "ABSENT",
@@ -166,6 +169,22 @@ class Store:
     def validity(self) -> Validity | None:
         """How long answers may be given again without asking this store; None: not at all."""
         return None
+
+    def feed(self, position: str | None) -> "Feed | None":
+        """What others change from `position` on (None: from now on); None without change_feed.
+
+        Asks the service nothing yet.
+        """
+        del position
+        return None
+
+    def canonical_path(self, path: str) -> str:
+        """The one spelling of `path` under which caches, locks and properties know it.
+
+        Another than `path` only where the service takes several spellings for one path: that of
+        what is stored there.
+        """
+        return paths.check_path(path)
 
     def get_metadata(self, path: str) -> Metadata:
         """Metadata of a file or directory; the root always exists.

@@ -66,6 +66,12 @@ class TreeStore(Store):
             largest_object=max(limits) if len(limits) == len(shares) else None,
         )
 
+    def canonical_path(self, path: str) -> str:
+        place = self._place_or_none(path)
+        if place is None:
+            return path
+        return paths.rebase(place.store.canonical_path(place.path), paths.ROOT, place.mount)
+
     def get_metadata(self, path: str) -> Metadata:
         if self._is_fixed(paths.check_path(path)):
             return self._fixed_metadata()

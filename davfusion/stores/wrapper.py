@@ -6,6 +6,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 
 from davfusion.memo import Validity
 from davfusion.stores import paths
+from davfusion.stores.feed import Feed
 from davfusion.stores.store import (
     Features,
     InterruptEvent,
@@ -41,6 +42,12 @@ class StoreWrapper(Store):
     @property
     def validity(self) -> Validity | None:
         return self._store.validity
+
+    def feed(self, position: str | None) -> Feed | None:
+        return self._store.feed(position)
+
+    def canonical_path(self, path: str) -> str:
+        return self._call(self._store.canonical_path, paths.check_path(path))
 
     def get_metadata(self, path: str) -> Metadata:
         return self._call(self._store.get_metadata, paths.check_path(path))

@@ -8,7 +8,8 @@ from dropbox import files
 from dropbox.exceptions import ApiError
 
 from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
-from davfusion.stores.dropbox.names import ASIDE, fold
+from davfusion.stores.dropbox.names import ASIDE
+from davfusion.stores.spelling import fold
 from davfusion.stores.store import UNDATED_DIRECTORY, Metadata
 
 PAGE: Final = 2000

@@ -1,8 +1,7 @@
 """From paths of the Store contract to those of Dropbox; pure."""
 
-import unicodedata
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from davfusion.stores import paths
@@ -19,11 +18,6 @@ _REFUSED_NAMES: Final = frozenset(
 )
 """help.dropbox.com/organize/file-names: what syncing computers keep for themselves."""
 _REFUSED_CHARACTERS: Final = "\\\x7f"
-
-
-def fold(path: str) -> str:
-    """The same for all spellings that Dropbox takes for one path."""
-    return unicodedata.normalize("NFC", path).lower()
 
 
 def require_storable(path: str) -> None:
@@ -48,6 +42,11 @@ class Places:
     """Paths below the folder `root` of Dropbox; "" is all of it."""
 
     root: str
+
+    def local(self, entry: Any) -> str | None:
+        """The path of an entry below `root`; None for what is shown to nobody."""
+        below = entry.path_display.split("/")[self.root.count("/") + 1 :]
+        return None if ASIDE in below else "/" + "/".join(below)
 
     def remote(self, path: str) -> str:
         """Dropbox's name of `path`; the root of all is the empty string there."""

@@ -10,7 +10,8 @@ from dropbox.exceptions import ApiError
 from davfusion.stores.dropbox.client import Connection
 from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
 from davfusion.stores.dropbox.listing import look, pages
-from davfusion.stores.dropbox.names import Places, fold
+from davfusion.stores.dropbox.names import Places
+from davfusion.stores.spelling import fold
 from davfusion.stores.store import ConflictError, StoreAccessError
 from davfusion.stores.transfer import require_apart
 

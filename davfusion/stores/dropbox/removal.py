@@ -11,8 +11,9 @@ from davfusion.stores.dropbox.client import Connection
 from davfusion.stores.dropbox.errors import dropbox_errors, error_for, tags, tags_of
 from davfusion.stores.dropbox.jobs import entries_of
 from davfusion.stores.dropbox.listing import look, pages
-from davfusion.stores.dropbox.names import Places, fold
+from davfusion.stores.dropbox.names import Places
 from davfusion.stores.retry import Effort
+from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
     PartialFailureError,
     StoreAccessError,

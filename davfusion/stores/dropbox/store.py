@@ -4,6 +4,7 @@ Requests are named in the docstrings where their number matters.
 """
 
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,14 @@ from davfusion.stores.dropbox.client import Connection
 from davfusion.stores.dropbox.commits import Commits
 from davfusion.stores.dropbox.content import MIB
 from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
+from davfusion.stores.dropbox.feed import DropboxFeed
 from davfusion.stores.dropbox.listing import children, look, metadata_of, pages, tree
 from davfusion.stores.dropbox.names import ASIDE, Places, require_storable
 from davfusion.stores.dropbox.read import open_range
 from davfusion.stores.dropbox.relocate import Relocation
 from davfusion.stores.dropbox.removal import Removal
 from davfusion.stores.dropbox.upload import LARGEST, Once, Uploader, commit_info
+from davfusion.stores.feed import Feed
 from davfusion.stores.retry import DEFAULT_POLICY, Effort, RetryPolicy
 from davfusion.stores.source import opened
 from davfusion.stores.store import (
@@ -89,6 +92,10 @@ class DropboxStore(Store):
     def features(self) -> Features:
         return _FEATURES
 
+    def feed(self, position: str | None) -> Feed:
+        """As the contract says; two requests for each change, and one in two minutes without."""
+        return DropboxFeed(self._connection, self._places, position, time.sleep)
+
     def check_access(self) -> None:
         """Two requests that show whether the share can be served; what a crash left is put right.
 
@@ -103,11 +110,16 @@ class DropboxStore(Store):
         self._relocation.restore()
 
     def get_metadata(self, path: str) -> Metadata:
-        """As the contract says; one request."""
+        """As the contract says; one request.
+
+        A name is found in the spelling of the listing alone: what is known above under one
+        spelling must not be known under another; see canonical_path.
+        """
         if paths.check_path(path) == paths.ROOT:
             return UNDATED_DIRECTORY
         entry = look(self._client, self._places.remote(path))
-        if entry is None or paths.name(path) == ASIDE:
+        name = unicodedata.normalize("NFC", paths.name(path))
+        if entry is None or entry.name != name or name == ASIDE:
             raise NoSuchFilesytemObjectError(path)
         return metadata_of(entry)
 
