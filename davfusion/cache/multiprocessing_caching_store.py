@@ -198,6 +198,7 @@ class MultiprocessingCachingStore(StoreWrapper):
         content_type: str | None = None,
     ) -> Metadata:
         _require_no_root(path)
+        self.require_storable(path)
         when = self._clock() if modified is None else modified
         new = Row(path, FILE, modified=when, content_type=content_type)
         try:
@@ -305,6 +306,7 @@ class MultiprocessingCachingStore(StoreWrapper):
     def create_directory(self, directory: str) -> None:
         if paths.check_path(directory) == paths.ROOT:
             raise AlreadyExistsError("the root exists")
+        self.require_storable(directory)
 
         def decide(change: Change, view: View, held: Held) -> None:
             if kind_of(view, held) != NOTHING:
@@ -314,9 +316,11 @@ class MultiprocessingCachingStore(StoreWrapper):
         self._overlay.change(directory, decide)
 
     def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+        self.require_storable(path_to_dest)
         self._relocation.carry_out(path_to_src, path_to_dest, keep=True)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
+        self.require_storable(path_to_dest)
         self._relocation.carry_out(path_to_src, path_to_dest, keep=False)
 
     def flush(self) -> None:

@@ -111,9 +111,18 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
             raise DAVError(405 if known else 501, f"{request.method} is not offered here.")
         if self._tree.read_only and request.method in WRITING:
             raise DAVError(403, "The share is read-only.")
+        return answered(self._memo, _spelled(method), self._tree, request)
+
+
+def _spelled(method: Method) -> Method:
+    """`method`, for a request that names all paths as caches, locks and properties know them."""
+
+    def carry_out(tree: DavTree, request: DavRequest) -> Response:
         if request.method != "OPTIONS":
-            request.spell(self._tree.canonical_path)
-        return answered(self._memo, method, self._tree, request)
+            request.spell(tree.canonical_path)
+        return method(tree, request)
+
+    return carry_out
 
 
 def error_response(error: DAVError) -> Response:

@@ -186,6 +186,13 @@ class Store:
         """
         return paths.check_path(path)
 
+    def require_storable(self, path: str) -> None:
+        """InvalidPathValueError where the service takes nothing of that name; makes no call.
+
+        For those who answer before the service is asked: who writes there is told the same.
+        """
+        paths.check_path(path)
+
     def get_metadata(self, path: str) -> Metadata:
         """Metadata of a file or directory; the root always exists.
 

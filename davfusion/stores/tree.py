@@ -72,6 +72,11 @@ class TreeStore(Store):
             return path
         return paths.rebase(place.store.canonical_path(place.path), paths.ROOT, place.mount)
 
+    def require_storable(self, path: str) -> None:
+        place = self._place_or_none(path)
+        if place is not None:
+            place.store.require_storable(place.path)
+
     def get_metadata(self, path: str) -> Metadata:
         if self._is_fixed(paths.check_path(path)):
             return self._fixed_metadata()

@@ -47,7 +47,10 @@ class StoreWrapper(Store):
         return self._store.feed(position)
 
     def canonical_path(self, path: str) -> str:
-        return self._call(self._store.canonical_path, paths.check_path(path))
+        return self._store.canonical_path(path)
+
+    def require_storable(self, path: str) -> None:
+        self._store.require_storable(path)
 
     def get_metadata(self, path: str) -> Metadata:
         return self._call(self._store.get_metadata, paths.check_path(path))

@@ -92,6 +92,9 @@ class DropboxStore(Store):
     def features(self) -> Features:
         return _FEATURES
 
+    def require_storable(self, path: str) -> None:
+        require_storable(paths.check_path(path))
+
     def feed(self, position: str | None) -> Feed:
         """As the contract says; two requests for each change, and one in two minutes without."""
         return DropboxFeed(self._connection, self._places, position, time.sleep)
