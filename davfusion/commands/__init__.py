@@ -1,4 +1,4 @@
-"""Commands about caches: what waits to be sent, sending it, checking and emptying them.
+"""All commands but `serve`; here those about caches: status, drain, retry, check, cache clear.
 
 What a command needs is imported when it runs.
 """
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from davfusion.commands.login import login, logout
 
 if TYPE_CHECKING:
     from davfusion.commands.caches import Cache
@@ -145,4 +147,4 @@ def cache() -> None:
     """Caches on this disk."""
 
 
-COMMANDS: Final = (status, drain, retry, check, cache)
+COMMANDS: Final = (status, drain, retry, check, cache, login, logout)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.live.serving import Serving, serving
 from tests.servers import S3Server
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", "s3", "dropbox"])
 def share(request: pytest.FixtureRequest, http_name: str, tmp_path: Path) -> Iterator[Serving]:
     """Every store in turn, on granian S3 alone: what is above HTTP is the same."""
     if request.param == "s3":
@@ -17,6 +18,9 @@ def share(request: pytest.FixtureRequest, http_name: str, tmp_path: Path) -> Ite
         return
     if http_name == "granian":
         pytest.skip("on granian, the share on S3 stands for all")
+    if request.param == "dropbox":
+        yield request.getfixturevalue("dropbox_share")
+        return
     (tmp_path / "files").mkdir()
     target = str(tmp_path / "files") if request.param == "local" else "memory:"
     with serving(target, tmp_path) as server:
@@ -28,4 +32,12 @@ def s3_share(s3_server: S3Server, bucket: str, tmp_path: Path, http_name: str) -
     """A new bucket."""
     env = {"AWS_ENDPOINT_URL": s3_server.endpoint}
     with serving(f"s3://{bucket}", tmp_path, "--server", http_name, env=env) as server:
+        yield server
+
+
+@pytest.fixture
+def dropbox_share(dropbox: Any, tmp_path: Path) -> Iterator[Serving]:
+    """A folder of a Dropbox that is empty else."""
+    dropbox.other.mkdir("/Served")
+    with serving("dropbox:/served", tmp_path) as server:
         yield server

@@ -24,6 +24,10 @@ class Credentials:
     account: str | None = None
     """For people: whose login it is."""
 
+    def __post_init__(self) -> None:
+        if not (self.access_token or (self.refresh_token and self.app_key)):
+            raise ValueError("no token")
+
 
 def token_file(given: Path | None = None) -> Path:
     """Where the login is kept: what is given, or the environment's, or among the user's files."""
@@ -35,7 +39,11 @@ def find(given: Path | None = None) -> Credentials:
     """The credentials there are; raises StoreAutorizationError, which says how to get some."""
     if token := os.environ.get(TOKEN):
         return Credentials(access_token=token)
-    path = token_file(given)
+    return read(token_file(given))
+
+
+def read(path: Path) -> Credentials:
+    """Those in a file; raises as find()."""
     try:
         return Credentials(**json.loads(path.read_text("utf-8")))
     except FileNotFoundError as error:
