@@ -156,4 +156,5 @@ def dropbox(dropbox_server: Any) -> Any:
     """The emulator, as new."""
     settings = type(dropbox_server.settings)()
     dropbox_server.control(reset="all", settings=vars(settings), seed=1)
+    dropbox_server.add_token(dropbox_server.token)  # another test may have had it expire
     return dropbox_server

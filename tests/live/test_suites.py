@@ -14,6 +14,8 @@ from tests.live.serving import Serving, program
 pytestmark = pytest.mark.live
 PARTS = {"basic": 16, "copymove": 13, "props": 30, "locks": 41, "http": 4}
 """litmus 0.13's parts and how many tests each has."""
+DROPBOX_DIFFERENCES = {"finder: an NFD name is listed as it was sent"}
+"""Dropbox keeps names in composed letters, and finds them in both."""
 
 
 def test_litmus(share: Serving, tmp_path: Path, http_name: str) -> None:
@@ -44,6 +46,7 @@ def test_client_replay(share: Serving, http_name: str) -> None:
         check=False,
     )
     failed = set(re.findall(r"^FAIL (.+?): expected", done.stdout, re.MULTILINE))
-    expected = REPLAY_DIFFERENCES if http_name == "granian" else {}
-    assert failed == set(expected), done.stdout + done.stderr
+    expected = set(REPLAY_DIFFERENCES) if http_name == "granian" else set()
+    expected |= DROPBOX_DIFFERENCES if "dropbox:/served" in share.command else set()
+    assert failed == expected, done.stdout + done.stderr
     assert (done.returncode == 0) == (not expected), done.stdout + done.stderr

@@ -16,7 +16,7 @@ CONNECTIONS: Final = 32
 CONNECT_SECONDS: Final = 10
 READ_SECONDS: Final = 60
 
-logging.getLogger("dropbox").setLevel(logging.WARNING)  # it has a line for each request
+logging.getLogger("dropbox").setLevel(logging.ERROR)  # it has a line for each request
 
 
 class _Process:
