@@ -81,8 +81,8 @@ def dropbox_errors(what: str) -> Iterator[None]:
         raise UnreachableError(f"{what}: {_short(error)}") from error
     except (requests.RequestException, HTTPError) as error:
         raise TransientStoreError(f"{what}: {_short(error)}") from error
-    except ValidationError as error:
-        raise StoreAccessError(f"{what}: {error}", 400) from error
+    except ValidationError as error:  # an answer of a kind that the SDK does not know
+        raise StoreAccessError(f"{what}: {error}", 502) from error
     except (AssertionError, KeyError, ValueError) as error:  # what the SDK makes of other answers
         raise TransientStoreError(f"{what}: no answer of Dropbox's: {error!r}") from error
 
