@@ -56,7 +56,7 @@ def test_one_request_deletes_a_thousand_files(store: S3Store, server: QuirkProxy
     put_all(store, files)
     requests(server)
     store.delete_many(files)
-    assert requests(server) == ["LIST", "PUT /dir/", "POST /?delete", "LIST"]
+    assert requests(server) == ["LIST", "LIST", "PUT /dir/", "POST /?delete", "LIST"]
     assert store.get_directory_metadata("/dir") == {}
 
 

@@ -7,6 +7,7 @@ own tries here, and what fails after them is named in a PartialFailureError.
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from davfusion.stores import paths
 from davfusion.stores.s3.bucket import Bucket, Failures
@@ -16,6 +17,12 @@ from davfusion.stores.s3.look import Found, look, require_folder_suffix
 from davfusion.stores.s3.tree import TreeCopy, raise_failures
 from davfusion.stores.store import StoreAccessError
 from davfusion.stores.transfer import require_apart
+
+_MARKER_AND_MORE: Final = 2
+"""Keys of a listing that show whether a directory has a marker, which comes first, or one member.
+
+Of one key that is a marker, SeaweedFS says that it is all.
+"""
 
 
 class Change:
@@ -112,8 +119,8 @@ class Change:
     def _mark_emptied(self, folder: str, gone: Collection[str]) -> bool:
         """Mark a directory that holds nothing but what is `gone`; whether it is there."""
         within = tuple(key for key in gone if key.endswith("/"))
-        for limit in (len(gone) + 1, self._bucket.batch):
-            page = self._bucket.first(folder, limit=min(limit, self._bucket.batch))
+        for limit in (_MARKER_AND_MORE, self._bucket.batch):
+            page = self._bucket.first(folder, limit=limit)
             keys = [entry.key for entry in page.entries]
             stays = any(not (key in gone or key.startswith(within)) for key in keys)
             if stays or not page.following:

@@ -235,7 +235,10 @@ class S3Store(Store):
             change.delete_files([path])
 
     def delete_many(self, files: Iterable[str]) -> None:
-        """As the contract says; one DeleteObjects for each 1,000 files, two LISTs a directory."""
+        """As the contract says; one DeleteObjects for each 1,000 files, two LISTs a directory.
+
+        One without a marker costs a LIST more, and a PUT if that leaves it empty.
+        """
         files = list(files)
         for path in files:
             self._require_no_root(path)
