@@ -17,6 +17,8 @@ START_METHOD: Final = "fork" if sys.platform == "linux" else "spawn"
 CASE_INSENSITIVE_NAMES: Final = sys.platform in ("darwin", "win32")
 """Whether the system's usual file systems take `a` and `A` for one name."""
 
+_M_ARENA_MAX, _ARENAS = -8, 2
+
 _RESERVED_CHARACTERS = frozenset('<>:"|?*\\') | {chr(code) for code in range(32)}
 _RESERVED_NAMES = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))]
@@ -177,14 +179,25 @@ def begin_flush(descriptor: int, offset: int, size: int) -> None:
 
 def trim_memory() -> None:
     """Give back to the system what has been freed: glibc keeps it for the thread that had it."""
-    if (trim := _malloc_trim()) is not None:
+    if (trim := _glibc("malloc_trim")) is not None:
         trim(0)
 
 
-@functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    import ctypes  # noqa: PLC0415 - only where much is freed
+def share_freed_memory() -> None:
+    """Have threads use again what others have freed; to be called before there are any.
 
+    glibc keeps it for the thread that had it, in up to eight arenas for each processor (mallopt(3),
+    M_ARENA_MAX). But blocks are received by one thread and given away by another.
+    """
+    if (mallopt := _glibc("mallopt")) is not None:
+        mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+@functools.cache
+def _glibc(name: str) -> Callable[..., int] | None:
+    """A function of glibc's malloc; musl has none of them."""
     if sys.platform != "linux":
         return None
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+    import ctypes  # noqa: PLC0415 - not on the way to the command line's help
+
+    return getattr(ctypes.CDLL(None), name, None)

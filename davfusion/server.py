@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from davfusion.access_log import configure_logging
 from davfusion.config import HttpServerName
 from davfusion.http_server import SHUTDOWN_SECONDS, HttpServer
-from davfusion.platform import START_METHOD, take_address
+from davfusion.platform import START_METHOD, share_freed_memory, take_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -189,6 +189,7 @@ def _prepared(spec: WorkerSpec, life: Connection, supervisors_end: Connection) -
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     supervisors_end.close()  # the copy that came over the fork would keep the pipe open
     configure_logging(spec.log_level)
+    share_freed_memory()
     must_stop = threading.Event()
     threading.Thread(target=_wait_for_end, args=(life, must_stop), daemon=True).start()
     # Listings are many objects and no cycles: to look through them again and again is in vain.

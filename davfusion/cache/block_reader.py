@@ -341,7 +341,8 @@ class BlockReader:
             self._cache.release(keys[:claimed])
             for key in keys:
                 self._settle(key)
-            trim_memory()
+            if not self._fetching:
+                trim_memory()
 
     def _receive(self, key: str, data: bytes) -> None:
         """Who waits for a block has it before the disk."""
