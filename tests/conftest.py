@@ -8,7 +8,7 @@ import pytest
 pytest.register_assert_rewrite(
     "tests.conformance", "tests.conformance_trees", "tests.conformance_versions"
 )
-pytest_plugins = ["tests.http_names", "tests.servers"]
+pytest_plugins = ["tests.fsspec_servers", "tests.http_names", "tests.servers"]
 
 
 @pytest.fixture(scope="session")

@@ -36,13 +36,9 @@ def open_store(
     """
     match = _SCHEME.fullmatch(target)
     scheme, rest = (match[1].lower(), match[2]) if match else ("local", target)
-    if scheme not in SCHEMES:
-        known = ", ".join(f"{name}:" for name in SCHEMES)
-        raise TargetError(
-            f"no store is called {scheme}: (there are {known}); "
-            f"a folder of that name is local:{target}"
-        )
-    return SCHEMES[scheme](rest, _keywords(options))
+    if scheme in SCHEMES:
+        return SCHEMES[scheme](rest, _keywords(options))
+    return _open_fsspec(scheme, target, options if isinstance(options, Mapping) else {})
 
 
 def _keywords(options: "Mapping[str, Any] | DataclassInstance | None") -> Mapping[str, Any]:
@@ -98,6 +94,27 @@ def _open_memory(rest: str, _: Mapping[str, Any]) -> Store:
     return MemoryStore()
 
 
+def _open_fsspec(scheme: str, target: str, options: Mapping[str, Any]) -> Store:
+    """A store of any scheme that fsspec knows; `options` are the storage options of its class."""
+    from fsspec import available_protocols  # noqa: PLC0415
+
+    from davfusion.stores.fsspec import FsspecStore  # noqa: PLC0415
+
+    if scheme not in available_protocols():
+        known = ", ".join(f"{name}:" for name in (*SCHEMES, *EXTRAS))
+        raise TargetError(
+            f"no store is called {scheme}: (there are {known} and what else fsspec knows); "
+            f"a folder of that name is local:{target}"
+        )
+    try:
+        return FsspecStore(target, **options)
+    except ImportError as error:
+        cure = f"pip install 'davfusion[{EXTRAS[scheme]}]'" if scheme in EXTRAS else str(error)
+        raise TargetError(f"{scheme}: needs a package that is not installed: {cure}") from error
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"{scheme}: {error}") from error
+
+
 Opener: TypeAlias = Callable[[str, Mapping[str, Any]], Store]
 
 SCHEMES: Final[Mapping[str, Opener]] = {
@@ -107,3 +124,15 @@ SCHEMES: Final[Mapping[str, Opener]] = {
     "dropbox": _open_dropbox,
     "memory": _open_memory,
 }
+
+EXTRAS: Final[Mapping[str, str]] = {
+    "abfs": "abfs",
+    "az": "abfs",
+    "gcs": "gcs",
+    "gdrive": "gdrive",
+    "gs": "gcs",
+    "sftp": "sftp",
+    "smb": "smb",
+    "ssh": "sftp",
+}
+"""Schemes of fsspec's that need a package, and the extra that brings it."""

@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fsspec.registry import _registry, known_implementations
 
 from davfusion.stores.dropbox import DropboxStore
 from davfusion.stores.errors import NoSuchFilesytemObjectError
+from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore
-from davfusion.stores.registry import TargetError, open_store
+from davfusion.stores.registry import EXTRAS, TargetError, open_store
 from davfusion.stores.s3 import S3Store
 
 
@@ -61,12 +64,49 @@ def test_memory() -> None:
 def test_an_unknown_scheme_names_those_that_exist() -> None:
     with pytest.raises(TargetError) as caught:
         open_store("gopher://host/path")
-    for name in ("gopher:", "local:", "file:", "s3:", "dropbox:", "memory:"):
+    for name in ("gopher:", "local:", "file:", "s3:", "dropbox:", "memory:", "sftp:", "gs:"):
         assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", sorted(EXTRAS))
+def test_a_missing_package_is_named_by_its_extra(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(known_implementations, scheme, {"class": "no_such_package.Class"})
+    monkeypatch.delitem(_registry, scheme, raising=False)
+    with pytest.raises(TargetError, match=rf"pip install 'davfusion\[{EXTRAS[scheme]}\]'"):
+        open_store(f"{scheme}://host/path")
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    assert EXTRAS[scheme] in setup["options.extras_require"]
+
+
+def test_a_host() -> None:
+    store = open_store("sftp://me@host:2222/some%20folder/", {"timeout": 5})
+    assert isinstance(store, FsspecStore)
+    assert store.get_name() == "sftp://me@host:2222/some%20folder"
+
+
+def test_a_password_is_no_part_of_an_address() -> None:
+    with pytest.raises(TargetError, match="DAVFUSION_STORE_PASSWORD") as caught:
+        open_store("sftp://me:secret@host/path")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
-    "target", ["", "local:", "s3:", "s3:///x", "file://host/x", "memory:x", "dropbox:a/../b"]
+    "target",
+    [
+        "sftp:",
+        "sftp:///path",
+        "sftp://host/a/../b",
+        "",
+        "local:",
+        "s3:",
+        "s3:///x",
+        "file://host/x",
+        "memory:x",
+        "dropbox:a/../b",
+    ],
 )
 def test_incomplete_targets(target: str) -> None:
     with pytest.raises(TargetError):
@@ -76,7 +116,7 @@ def test_incomplete_targets(target: str) -> None:
 def test_a_folder_needs_no_sdk(tmp_path: Path) -> None:
     program = (
         "import sys; from davfusion.stores.registry import open_store; open_store(sys.argv[1]); "
-        "print('boto3' in sys.modules, 'dropbox' in sys.modules)"
+        "print({'boto3', 'dropbox', 'fsspec'} & sys.modules.keys())"
     )
     shown = subprocess.check_output([sys.executable, "-c", program, str(tmp_path)], text=True)
-    assert shown == "False False\n"
+    assert shown == "set()\n"

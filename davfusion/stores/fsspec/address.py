@@ -1,0 +1,91 @@
+"""From a URL to the filesystem it names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from fsspec.registry import get_filesystem_class
+
+from davfusion.stores.credentials import credentials_for
+from davfusion.stores.errors import InvalidPathValueError
+from davfusion.stores.fsspec.backend import Backend
+from davfusion.stores.paths import check_path
+
+_BACKENDS: Final[Mapping[str, str]] = {
+    "sftp": "sftp.SftpBackend",
+    "ssh": "sftp.SftpBackend",
+    "ftp": "ftp.FtpBackend",
+    "smb": "folders.SmbBackend",
+    "file": "folders.LocalBackend",
+    "memory": "memory.MemoryBackend",
+}
+"""Schemes whose services do more than fsspec's interface says; all others are object stores."""
+_HOSTS: Final = frozenset({"sftp", "ssh", "ftp", "smb"})
+"""Schemes whose URLs are `scheme://user@host:port/path` with an encoded path."""
+_COLONS: Final = frozenset({"github", "gist"})
+"""Schemes in whose URLs what looks like a password is none."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a share is, and how to connect to it."""
+
+    name: str
+    """For people and logs; without a secret."""
+    root: str
+    """The service's name for what is served."""
+    backend: type[Backend]
+    filesystem_class: Any
+    options: Mapping[str, Any]
+
+    def connect(self) -> Backend:
+        """A new connection."""
+        return self.backend(self.filesystem_class(**self.options, skip_instance_cache=True))
+
+
+def parse(url: str, options: Mapping[str, Any]) -> Address:
+    """The address that `url` names, with fsspec's storage `options`.
+
+    Raises ValueError, and ImportError where a package is missing.
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme not in _COLONS and urlsplit(url).password is not None:
+        raise ValueError(
+            "a password in an address is seen by others: put it into DAVFUSION_STORE_PASSWORD or "
+            "~/.netrc"
+        )
+    filesystem_class = get_filesystem_class(scheme)
+    backend = _backend(scheme)
+    if scheme in _HOSTS:
+        name, root, found = _host(scheme, url)
+    else:
+        name, root = url.rstrip("/"), filesystem_class._strip_protocol(url)
+        found = filesystem_class._get_kwargs_from_urls(url)
+    filesystem_class = backend.filesystem_class or filesystem_class
+    return Address(name, root, backend, filesystem_class, {**backend.options, **found, **options})
+
+
+def _backend(scheme: str) -> type[Backend]:
+    module, _, name = _BACKENDS.get(scheme, "backend.Backend").partition(".")
+    found: type[Backend] = getattr(import_module(f"{__package__}.{module}"), name)
+    return found
+
+
+def _host(scheme: str, url: str) -> tuple[str, str, dict[str, Any]]:
+    """Name, root and options of a URL that begins with a host."""
+    parts = urlsplit(url, allow_fragments=False)
+    if not parts.hostname:
+        raise ValueError(f"{scheme}: needs a host, as in {scheme}://user@host/folder")
+    root = unquote(parts.path).rstrip("/")
+    try:
+        check_path(root or "/")
+    except InvalidPathValueError as error:
+        raise ValueError(f"{scheme}: the folder is no path: {error}") from error
+    options: dict[str, Any] = {"host": parts.hostname}
+    if parts.port is not None:
+        options["port"] = parts.port
+    user, password = credentials_for(parts.hostname, parts.username and unquote(parts.username))
+    options |= {key: value for key, value in (("username", user), ("password", password)) if value}
+    return f"{scheme}://{parts.netloc}{parts.path}".rstrip("/"), root, options

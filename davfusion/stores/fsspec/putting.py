@@ -1,0 +1,139 @@
+"""Changes where a put replaces a file at once, and nothing can be renamed: object stores."""
+
+from contextlib import suppress
+from tempfile import NamedTemporaryFile
+from typing import IO
+
+from davfusion.stores import paths
+from davfusion.stores.background import BackgroundPool
+from davfusion.stores.errors import (
+    AlreadyExistsError,
+    NoSuchFilesytemObjectError,
+    PartialFailureError,
+    StoreAccessError,
+    StoreSpaceLimitError,
+    TransientStoreError,
+)
+from davfusion.stores.fsspec.backend import Backend
+from davfusion.stores.fsspec.errors import backend_errors
+from davfusion.stores.fsspec.share import KEEP, FsspecShare, require_version
+from davfusion.stores.store import InterruptEvent, Metadata, SourceStream
+from davfusion.stores.transfer import blocks
+
+THREADS = 8
+"""Deletions at a time: fsspec's own for many files take their names for patterns."""
+
+
+class Putting:
+    """Writes are gathered in a temporary file of this machine, and put."""
+
+    def __init__(self, share: FsspecShare) -> None:
+        self._share = share
+        self._pool = BackgroundPool(THREADS, "fsspec")
+
+    def write(
+        self,
+        source: SourceStream,
+        path: str,
+        interrupt_event: InterruptEvent | None,
+        if_etag: str | None,
+        modified: float | None,
+    ) -> Metadata:
+        """As store_fileobject of the contract; two stats and the put."""
+        with NamedTemporaryFile() as file:
+            size = _gather(source, interrupt_event, file.file)
+            with self._share.lent(path) as backend:
+                require_version(self._share.stat_or_none(backend, path), path, if_etag)
+                if backend.keeps_folders:
+                    self._make_directory(backend, paths.parent(path))
+                backend.put(file.name, self._share.at(path), modified)
+                stored = self._share.stat(backend, path)
+        if stored["bytes"] != size:
+            raise TransientStoreError(f"{path}: {stored['bytes']} of {size} bytes arrived")
+        return stored
+
+    def create_directory(self, directory: str) -> None:
+        """As the contract says."""
+        with self._share.lent(directory) as backend:
+            if self._share.stat_or_none(backend, directory) is not None:
+                raise AlreadyExistsError(f"{directory} exists")
+            self._make_directory(backend, directory)
+
+    def copy(self, src: str, dst: str) -> None:
+        """Copy a file over nothing or another file."""
+        with self._share.lent(src) as backend:
+            if backend.keeps_folders:
+                self._make_directory(backend, paths.parent(dst))
+            backend.copy(self._share.at(src), self._share.at(dst))
+
+    def delete(self, path: str, is_dir: bool) -> None:
+        """As the contract says; what held it stays, at the cost of a listing."""
+        with self._share.lent(path) as backend:
+            found = self._share.stat_or_none(backend, path)
+            if found is None or found["is_dir"] != is_dir:
+                return
+            files, folders = self._all_below(backend, path) if is_dir else ([path], [])
+        self._delete_files(files)
+        with self._share.lent(path) as backend:
+            for folder in reversed(folders):
+                self._delete_folder(backend, folder)
+            self._keep(backend, paths.parent(path))
+
+    def _delete_files(self, files: list[str]) -> None:
+        failures: dict[str, StoreAccessError] = {}
+
+        def remove(path: str) -> None:
+            try:
+                with suppress(NoSuchFilesytemObjectError), self._share.lent(path) as backend:
+                    backend.remove(self._share.at(path))
+            except StoreAccessError as error:
+                failures[path] = error
+
+        for _ in self._pool.map(remove, files):
+            pass
+        if failures:
+            raise PartialFailureError(f"{len(failures)} paths not deleted", failures=failures)
+
+    def _delete_folder(self, backend: Backend, folder: str) -> None:
+        if backend.keeps_folders:
+            with suppress(NoSuchFilesytemObjectError), backend_errors(folder):
+                backend.remove_directory(self._share.at(folder))
+
+    def _all_below(self, backend: Backend, directory: str) -> tuple[list[str], list[str]]:
+        """Files and folders, the folders from the top down."""
+        files: list[str] = []
+        folders = [directory]
+        for folder in folders:
+            for name, is_dir in backend.entries(self._share.at(folder)).items():
+                (folders if is_dir else files).append(paths.join(folder, name))
+        return files, folders
+
+    def _make_directory(self, backend: Backend, directory: str) -> None:
+        if backend.keeps_folders:
+            for folder in [*reversed(list(paths.ancestors(directory))), directory]:
+                if folder != paths.ROOT and self._share.stat_or_none(backend, folder) is None:
+                    backend.make_directory(self._share.at(folder))
+        else:
+            self._mark(backend, directory)
+
+    def _keep(self, backend: Backend, directory: str) -> None:
+        """Mark a directory that nothing else shows any more; the root needs no mark."""
+        if directory == paths.ROOT or backend.keeps_folders:
+            return
+        if self._share.stat_or_none(backend, directory) is None:
+            self._mark(backend, directory)
+
+    def _mark(self, backend: Backend, directory: str) -> None:
+        with NamedTemporaryFile() as empty:
+            backend.put(empty.name, self._share.at(paths.join(directory, KEEP)), None)
+
+
+def _gather(source: SourceStream, interrupt_event: InterruptEvent | None, file: IO[bytes]) -> int:
+    """Write all of `source` to `file`; its size."""
+    for block in blocks(source, interrupt_event):
+        try:
+            file.write(block)
+        except OSError as error:
+            raise StoreSpaceLimitError(f"no room for a temporary file: {error}") from error
+    file.flush()
+    return file.tell()

@@ -1,0 +1,238 @@
+"""Changes where a rename is what replaces a file at once: a broken upload leaves the old one."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+from uuid import uuid4
+
+from davfusion.stores import paths
+from davfusion.stores.errors import (
+    AlreadyExistsError,
+    NoSuchFilesytemObjectError,
+    PartialFailureError,
+    StoreAccessError,
+    TransientStoreError,
+)
+from davfusion.stores.fsspec.backend import Backend
+from davfusion.stores.fsspec.errors import backend_errors, from_source
+from davfusion.stores.fsspec.share import WORK, FsspecShare, require_version
+from davfusion.stores.store import InterruptEvent, Metadata, SourceStream
+from davfusion.stores.transfer import blocks
+
+DAY: Final = 24 * 3600.0
+"""Seconds after which an unfinished upload belongs to nobody any more."""
+_TELLING: Final = 60.0
+"""Seconds; see _told_apart."""
+_WORK: Final = f"/{WORK}"
+_UPLOAD: Final = "upload-"
+_REPLACED: Final = "replaced-"
+
+_log = logging.getLogger(__name__)
+
+
+class Renaming:
+    """Writes are prepared in the work folder, and renamed into place."""
+
+    def __init__(self, share: FsspecShare) -> None:
+        self._share = share
+
+    def write(
+        self,
+        source: SourceStream,
+        path: str,
+        interrupt_event: InterruptEvent | None,
+        if_etag: str | None,
+        modified: float | None,
+    ) -> Metadata:
+        """As store_fileobject of the contract."""
+        with self._share.lent(path) as backend, self._prepared(backend) as temporary:
+            size = self._receive(backend, source, temporary, interrupt_event)
+            if modified is not None:
+                backend.set_modified(self._share.at(temporary), modified)
+            held = self._share.stat_or_none(backend, path)
+            require_version(held, path, if_etag)
+            stored = self._told_apart(backend, temporary, held)
+            if stored["bytes"] != size:
+                raise TransientStoreError(f"{path}: {stored['bytes']} of {size} bytes arrived")
+            self._replace(backend, temporary, path, stored, held)
+            return stored
+
+    def create_directory(self, directory: str) -> None:
+        """As the contract says."""
+        with self._share.lent(directory) as backend:
+            if self._share.stat_or_none(backend, directory) is not None:
+                raise AlreadyExistsError(f"{directory} exists")
+            self._make_directory(backend, directory)
+
+    def move(self, src: str, dst: str) -> None:
+        """As the contract says."""
+        with self._share.lent(src) as backend:
+            moved = self._share.stat(backend, src)
+            held = self._share.stat_or_none(backend, dst)
+            if held is not None and held.get("etag", "") == moved.get("etag"):
+                self._told_apart(backend, src, held)
+            self._replace(backend, src, dst, moved, held)
+
+    def delete(self, path: str, is_dir: bool) -> None:
+        """As the contract says."""
+        with self._share.lent(path) as backend:
+            found = self._share.stat_or_none(backend, path)
+            if found is not None and found["is_dir"] == is_dir:
+                self._delete(backend, path, is_dir)
+
+    def sweep(self, now: float) -> None:
+        """Remove what uploads that broke off a day ago or earlier have left; `now` in seconds."""
+        with self._share.lent(paths.ROOT) as backend:
+            if self._share.stat_or_none(backend, _WORK) is None:
+                return
+            for name, found in self._share.listing_of_all(backend, _WORK).items():
+                if name.startswith(_REPLACED):
+                    _log.warning("a crash has left what was replaced in %s/%s", WORK, name)
+                elif name.startswith(_UPLOAD) and found["modified"] < now - DAY:
+                    backend.remove(self._share.at(paths.join(_WORK, name)))
+
+    @contextmanager
+    def _prepared(self, backend: Backend) -> Iterator[str]:
+        """A name in the work folder; what is still there at the end is removed."""
+        temporary = paths.join(_WORK, _UPLOAD + uuid4().hex)
+        try:
+            yield temporary
+        except BaseException:
+            with suppress(Exception):  # sweep() does it later
+                backend.remove(self._share.at(temporary))
+            raise
+
+    def _receive(
+        self,
+        backend: Backend,
+        source: SourceStream,
+        temporary: str,
+        interrupt_event: InterruptEvent | None,
+    ) -> int:
+        """The size of what has been written to `temporary`."""
+        size = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal size
+            for block in from_source(blocks(source, interrupt_event)):
+                size += len(block)
+                yield block
+
+        content = counted()
+        self._in(backend, _WORK, lambda: backend.write(self._share.at(temporary), content))
+        return size
+
+    def _told_apart(self, backend: Backend, path: str, held: Metadata | None) -> Metadata:
+        """The metadata of `path`, dated so that it is no earlier than what it will replace.
+
+        Where a version is told by its size and a time in seconds, one that replaces another within
+        the same second, or with the same given time, would pass for it. So it is dated a second
+        later than that one; unless it is older by more than a minute.
+        """
+        found = backend.stat(self._share.at(path))
+        if held is None or held["is_dir"] or found["is_dir"]:
+            return found
+        if not 0 <= held["modified"] - found["modified"] <= _TELLING:
+            return found
+        backend.set_modified(self._share.at(path), held["modified"] + 1)
+        return backend.stat(self._share.at(path))
+
+    def _replace(
+        self, backend: Backend, src: str, dst: str, moved: Metadata, held: Metadata | None
+    ) -> None:
+        """Rename `src` to `dst`, where `held` is."""
+        if held is None:
+            self._rename(backend, src, dst)
+        elif held["is_dir"] or moved["is_dir"]:
+            self._rename_aside(backend, src, dst)
+        else:
+            try:
+                self._rename(backend, src, dst)
+            except StoreAccessError as error:
+                if isinstance(error, TransientStoreError):
+                    raise
+                self._rename_aside(backend, src, dst)
+
+    def _rename_aside(self, backend: Backend, src: str, dst: str) -> None:
+        """Rename `src` to `dst`; what is there is taken away, and comes back if that fails."""
+        aside = paths.join(_WORK, _REPLACED + uuid4().hex)
+        self._rename(backend, dst, aside)
+        try:
+            self._rename(backend, src, dst)
+        except BaseException:
+            self._rename(backend, aside, dst)
+            raise
+        replaced = self._share.stat_or_none(backend, aside)
+        if replaced is not None:
+            self._delete(backend, aside, replaced["is_dir"])
+
+    def _rename(self, backend: Backend, src: str, dst: str) -> None:
+        """Rename, where nothing or a file is; parents are made if they turn out to be missing."""
+        source, target = self._share.at(src), self._share.at(dst)
+        self._in(backend, paths.parent(dst), lambda: backend.rename(source, target))
+
+    def _in(self, backend: Backend, directory: str, change: Callable[[], None]) -> None:
+        """Make a change in `directory`; if that turns out to be missing, it is made first."""
+        try:
+            with backend_errors(directory):
+                change()
+        except TransientStoreError:
+            raise
+        except StoreAccessError as error:
+            held = self._share.stat_or_none(backend, directory)
+            if held is None:
+                self._make_directory(backend, directory)
+            elif not held["is_dir"]:
+                raise StoreAccessError(f"{directory} is a file", 409) from error
+            elif not isinstance(error, NoSuchFilesytemObjectError):
+                raise
+            change()
+
+    def _make_directory(self, backend: Backend, directory: str) -> None:
+        """Make `directory` and its missing parents; others may be making them, too."""
+        missing = [directory]
+        while self._share.stat_or_none(backend, paths.parent(missing[-1])) is None:
+            missing.append(paths.parent(missing[-1]))
+        for step in reversed(missing):
+            try:
+                with backend_errors(step):
+                    backend.make_directory(self._share.at(step))
+            except StoreAccessError:
+                found = self._share.stat_or_none(backend, step)
+                if found is None or not found["is_dir"]:
+                    raise
+
+    def _delete(self, backend: Backend, path: str, is_dir: bool) -> None:
+        failures: dict[str, StoreAccessError] = {}
+        if is_dir:
+            self._delete_tree(backend, path, failures)
+        else:
+            backend.remove(self._share.at(path))
+        if failures:
+            raise PartialFailureError(f"{len(failures)} paths not deleted", failures=failures)
+
+    def _delete_tree(
+        self, backend: Backend, directory: str, failures: dict[str, StoreAccessError]
+    ) -> None:
+        """Remove all below `directory`, and then itself; what fails is noted by path."""
+        before = len(failures)
+        for name, is_dir in backend.entries(self._share.at(directory)).items():
+            path = paths.join(directory, name)
+            if is_dir:
+                self._delete_tree(backend, path, failures)
+            else:
+                self._delete_one(backend.remove, path, failures)
+        if len(failures) == before:
+            self._delete_one(backend.remove_directory, directory, failures)
+
+    def _delete_one(
+        self, remove: Callable[[str], None], path: str, failures: dict[str, StoreAccessError]
+    ) -> None:
+        try:
+            with suppress(NoSuchFilesytemObjectError), backend_errors(path):
+                remove(self._share.at(path))
+        except TransientStoreError:
+            raise
+        except StoreAccessError as error:
+            failures[path] = error

@@ -1,0 +1,113 @@
+"""FsspecStore: a service that fsspec reaches, as a Store.
+
+What fsspec's interface leaves open (whether a put replaces at once, what tells versions apart,
+whether threads may share a connection) is said by a Backend for each kind of service.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from davfusion.stores import paths
+from davfusion.stores.fsspec.address import Address, parse
+from davfusion.stores.fsspec.connections import Connections
+from davfusion.stores.fsspec.putting import Putting
+from davfusion.stores.fsspec.renaming import Renaming
+from davfusion.stores.fsspec.share import FsspecShare, is_hidden, require_writable
+from davfusion.stores.store import (
+    AlreadyExistsError,
+    Features,
+    InterruptEvent,
+    Metadata,
+    NoSuchFilesytemObjectError,
+    ReadableStream,
+    SourceStream,
+    Store,
+)
+from davfusion.stores.transfer import copy_between, require_apart
+
+
+class FsspecStore(Store):
+    """What lies below `url`; `options` are those of fsspec's class for its scheme.
+
+    No service compares versions for us: with `if_etag` that is done just before the write. Raises
+    ValueError for a URL that cannot be used, ImportError where a package is missing.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time, **options: Any) -> None:
+        self._address: Address = parse(url, options)
+        self._connections = Connections(self._address.connect)
+        self._share = FsspecShare(self._connections, self._address.root)
+        self._clock = clock
+        renames = self._address.backend.renames
+        self._changes = Renaming(self._share) if renames else Putting(self._share)
+
+    @property
+    def features(self) -> Features:
+        return self._address.backend.features
+
+    def check_access(self) -> None:
+        """List the root; then remove what uploads left that broke off a day ago or earlier."""
+        self.get_directory_metadata(paths.ROOT)
+        if isinstance(self._changes, Renaming):
+            self._changes.sweep(self._clock())
+
+    def get_metadata(self, path: str) -> Metadata:
+        with self._share.lent(paths.check_path(path)) as backend:
+            return self._share.stat(backend, path)
+
+    def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
+        with self._share.lent(paths.check_path(directory)) as backend:
+            return self._share.listing(backend, directory)
+
+    def open_read(
+        self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+    ) -> ReadableStream:
+        paths.check_path(path)
+        if is_hidden(path):
+            raise NoSuchFilesytemObjectError(path)
+        place = self._share.at(path)
+        return self._connections.opened(path, lambda b: b.open(place, offset, length, etag))
+
+    def store_fileobject(
+        self,
+        fileobject: SourceStream,
+        path: str,
+        interrupt_event: InterruptEvent | None = None,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,  # noqa: ARG002 - not a property that all services have
+    ) -> Metadata:
+        if paths.check_path(path) == paths.ROOT:
+            raise AlreadyExistsError("the root is a directory")
+        require_writable(path)
+        return self._changes.write(fileobject, path, interrupt_event, if_etag, modified)
+
+    def delete(self, path: str, is_dir: bool = False) -> None:
+        self._changes.delete(require_writable(paths.check_path(path)), is_dir)
+
+    def create_directory(self, directory: str) -> None:
+        if paths.check_path(directory) == paths.ROOT:
+            raise AlreadyExistsError("the root exists")
+        self._changes.create_directory(require_writable(directory))
+
+    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+        """As the contract says; on the server where that copies files."""
+        require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
+        copy_between(self, path_to_src, self, require_writable(path_to_dest))
+
+    def move(self, path_to_src: str, path_to_dest: str) -> None:
+        require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
+        require_writable(path_to_src)
+        require_writable(path_to_dest)
+        if isinstance(self._changes, Renaming):
+            self._changes.move(path_to_src, path_to_dest)
+        else:
+            super().move(path_to_src, path_to_dest)
+
+    def get_name(self) -> str:
+        return self._address.name
+
+    def reconnect(self) -> None:
+        self._connections.close()

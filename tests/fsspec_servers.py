@@ -1,0 +1,70 @@
+"""Servers for the stores that fsspec reaches: sshd, an FTP server and Apache, on loopback."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.live.serving import free_port, is_open, program
+
+START_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class SftpServer:
+    """Debian's sshd, for the user who runs the tests."""
+
+    port: int
+    home: Path
+    """Its .ssh has the key and known_hosts."""
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def address(self) -> str:
+        return f"sftp://127.0.0.1:{self.port}"
+
+
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return when something listens."""
+    give_up = time.monotonic() + START_SECONDS
+    while not is_open(port):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < give_up, log.read_text()
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def sftp_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
+    """sshd with keys of its own, and HOME as its client finds them."""
+    folder = tmp_path_factory.mktemp("sshd")
+    port, home = free_port(), folder / "home"
+    (home / ".ssh").mkdir(parents=True, mode=0o700)
+    key, host_key = home / ".ssh" / "id_ed25519", folder / "host_key"
+    for made in (key, host_key):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", made], check=True)
+    shutil.copy(key.with_suffix(".pub"), folder / "authorized_keys")
+    public = host_key.with_suffix(".pub").read_text()
+    (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{port} {public}")
+    config = folder / "sshd_config"
+    config.write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {host_key}\nPidFile none\n"
+        f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
+        "PasswordAuthentication no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    with (folder / "log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
+        sshd = shutil.which("sshd", path="/usr/sbin") or program("sshd")
+        process = subprocess.Popen([sshd, "-D", "-e", "-f", config], stderr=log)
+        patch.setenv("HOME", str(home))
+        try:
+            wait_for_port(port, process, folder / "log")
+            yield SftpServer(port, home, process)
+        finally:
+            process.terminate()
+            process.wait()
