@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,6 +66,37 @@ def sftp_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer
         try:
             wait_for_port(port, process, folder / "log")
             yield SftpServer(port, home, process)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@dataclass(frozen=True)
+class FtpServer:
+    """pyftpdlib, with one user who may do everything below `root`."""
+
+    port: int
+    root: Path
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def address(self) -> str:
+        return f"ftp://me@127.0.0.1:{self.port}"
+
+
+@pytest.fixture(scope="session")
+def ftp_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FtpServer]:
+    """A process of its own; the password comes by the environment."""
+    folder = tmp_path_factory.mktemp("ftp")
+    port, root = free_port(), folder / "root"
+    root.mkdir()
+    command = [sys.executable, "-m", "pyftpdlib", "-i", "127.0.0.1", "-p", str(port), "-w"]
+    command += ["-d", str(root), "-u", "me", "-P", "secret"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stderr=log, stdout=log)
+        try:
+            wait_for_port(port, process, folder / "log")
+            yield FtpServer(port, root, process)
         finally:
             process.terminate()
             process.wait()
