@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from tests.live.serving import free_port, is_open, program
@@ -97,6 +98,75 @@ def ftp_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FtpServer]:
         try:
             wait_for_port(port, process, folder / "log")
             yield FtpServer(port, root, process)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@dataclass(frozen=True)
+class DavServer:
+    """Apache with mod_dav; `root` is its folder."""
+
+    port: int
+    root: Path
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def address(self) -> str:
+        return f"webdav://me@127.0.0.1:{self.port}"
+
+
+_APACHE = """
+ServerName localhost
+ServerRoot {folder}
+Listen 127.0.0.1:{port}
+PidFile {folder}/pid
+ErrorLog {folder}/log
+Mutex file:{folder}
+{modules}
+DocumentRoot {folder}/root
+DavLockDB {folder}/locks
+LimitXMLRequestBody 0
+AllowEncodedSlashes NoDecode
+<Directory {folder}/root>
+    Dav On
+    AllowOverride None
+    AuthType Basic
+    AuthName dav
+    AuthUserFile {folder}/users
+    Require valid-user
+</Directory>
+"""
+_MODULES = "mpm_event authn_core authn_file authz_core authz_user auth_basic dav dav_fs"
+
+
+@pytest.fixture(scope="session")
+def dav_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DavServer]:
+    """Debian's, in the foreground, with the user `me` and the password `secret`."""
+    folder = tmp_path_factory.mktemp("apache")
+    port, root = free_port(), folder / "root"
+    root.mkdir()
+    modules = "\n".join(
+        f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so"
+        for name in _MODULES.split()
+    )
+    if os.geteuid() == 0:
+        modules += "\nUser www-data\nGroup www-data"
+        for made in (folder, root):
+            shutil.chown(made, "www-data")
+        folder.chmod(0o755)
+        for above in folder.parents[:3]:
+            above.chmod(0o755)
+    password = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    (folder / "users").write_text(f"me:{password}\n")
+    config = folder / "apache.conf"
+    config.write_text(_APACHE.format(folder=folder, port=port, modules=modules))
+    apache = shutil.which("apache2", path="/usr/sbin") or program("apache2")
+    with (folder / "output").open("wb") as log:
+        process = subprocess.Popen([apache, "-DFOREGROUND", "-f", config], stderr=log)
+        try:
+            wait_for_port(port, process, folder / "output")
+            yield DavServer(port, root, process)
         finally:
             process.terminate()
             process.wait()

@@ -100,7 +100,7 @@ def _open_fsspec(scheme: str, target: str, options: Mapping[str, Any]) -> Store:
 
     from davfusion.stores.fsspec import FsspecStore  # noqa: PLC0415
 
-    if scheme not in available_protocols():
+    if scheme not in (*available_protocols(), "webdavs"):
         known = ", ".join(f"{name}:" for name in (*SCHEMES, *EXTRAS))
         raise TargetError(
             f"no store is called {scheme}: (there are {known} and what else fsspec knows); "

@@ -5,10 +5,10 @@ temporary file first, so that a failed upload can be repeated. It lies where TMP
 the system's own folder is kept in memory, name one on a disk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from tempfile import SpooledTemporaryFile
-from typing import BinaryIO, Final, NamedTuple, cast
+from typing import BinaryIO, Final, NamedTuple, TypeAlias, cast
 from uuid import uuid4
 
 from davfusion.stores import paths
@@ -50,14 +50,19 @@ def require_apart(src: str, dst: str) -> None:
         raise StoreAccessError(f"{src} and {dst} are the same or one holds the other", 403)
 
 
-def copy_between(source: Store, src: str, target: Store, dst: str) -> None:
+CopyFile: TypeAlias = Callable[[str, str], None]
+
+
+def copy_between(
+    source: Store, src: str, target: Store, dst: str, copy_file: CopyFile | None = None
+) -> None:
     """Copy the file or tree `src` of `source` to `dst` of `target`, with times and types.
 
     What was at `dst` is replaced once the new content stands. A tree goes on past failures and
     then raises PartialFailureError, keyed by source path; then a directory at `dst` keeps what
-    it had besides.
+    it had besides. `copy_file` copies a file, over nothing or another file, without this machine.
     """
-    _Transfer(source, target).run(src, dst)
+    _Transfer(source, target, copy_file).run(src, dst)
 
 
 def move_between(source: Store, src: str, target: Store, dst: str) -> None:
@@ -86,9 +91,10 @@ class _LeftOver(NamedTuple):
 class _Transfer:
     """One copy under way: what has been copied so far and what has failed, by source path."""
 
-    def __init__(self, source: Store, target: Store) -> None:
+    def __init__(self, source: Store, target: Store, copy_file: CopyFile | None = None) -> None:
         self._source = source
         self._target = target
+        self._on_server = copy_file
         self._files: list[str] = []
         self._directories: list[str] = []
         self._left_over: dict[str, _LeftOver] = {}
@@ -129,8 +135,12 @@ class _Transfer:
             self._copy_directory(src, dst, held)
         else:
             self._copy_file(src, dst, metadata)
+            self._files.append(src)
 
     def _copy_file(self, src: str, dst: str, metadata: Metadata) -> None:
+        if self._on_server is not None:
+            self._on_server(src, dst)
+            return
         with ExitStack() as stack:
             stream = stack.enter_context(self._source.open_read(src, etag=metadata.get("etag")))
             self._target.store_fileobject(
@@ -139,7 +149,6 @@ class _Transfer:
                 modified=metadata["modified"],
                 content_type=metadata.get("content_type"),
             )
-        self._files.append(src)
 
     def _copy_directory(self, src: str, dst: str, held: Metadata | None) -> None:
         members = self._source.get_directory_metadata(src)
@@ -182,7 +191,7 @@ class _Transfer:
     def _copy_aside(self, src: str, dst: str, metadata: Metadata, held: Metadata) -> None:
         """Replace a directory by a file or a file by a directory: the new one is built beside."""
         aside = paths.join(paths.parent(dst), f".davfusion-{uuid4().hex}")
-        part = _Transfer(self._source, self._target)
+        part = _Transfer(self._source, self._target, self._on_server)
         try:
             part._copy(src, aside, metadata, None)
             _raise_failures(part.failures)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -10,7 +11,7 @@ from davfusion.stores.credentials import PASSWORD
 from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.store import Store
 from tests.conformance import NAMES, StoreConformance
-from tests.fsspec_servers import FtpServer, SftpServer
+from tests.fsspec_servers import DavServer, FtpServer, SftpServer
 
 pytestmark = pytest.mark.live
 
@@ -40,3 +41,14 @@ class TestFtp(StoreConformance):
     @pytest.mark.parametrize("name", FTP_NAMES, ids=ascii)
     def test_names(self, store: Store, name: str) -> None:
         super().test_names(store, name)
+
+
+class TestWebDav(StoreConformance):
+    @pytest.fixture
+    def store(self, dav_server: DavServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+        monkeypatch.setenv(PASSWORD, "secret")
+        root = f"a root {uuid4().hex}"
+        FsspecStore(dav_server.address).create_directory(f"/{root}")
+        store = FsspecStore(f"{dav_server.address}/{quote(root)}")
+        yield store
+        store.reconnect()

@@ -18,11 +18,13 @@ _BACKENDS: Final[Mapping[str, str]] = {
     "ssh": "sftp.SftpBackend",
     "ftp": "ftp.FtpBackend",
     "smb": "folders.SmbBackend",
+    "webdav": "webdav.DavBackend",
+    "webdavs": "webdav.DavBackend",
     "file": "folders.LocalBackend",
     "memory": "memory.MemoryBackend",
 }
 """Schemes whose services do more than fsspec's interface says; all others are object stores."""
-_HOSTS: Final = frozenset({"sftp", "ssh", "ftp", "smb"})
+_HOSTS: Final = frozenset({"sftp", "ssh", "ftp", "smb", "webdav", "webdavs"})
 """Schemes whose URLs are `scheme://user@host:port/path` with an encoded path."""
 _COLONS: Final = frozenset({"github", "gist"})
 """Schemes in whose URLs what looks like a password is none."""
@@ -56,14 +58,13 @@ def parse(url: str, options: Mapping[str, Any]) -> Address:
             "a password in an address is seen by others: put it into DAVFUSION_STORE_PASSWORD or "
             "~/.netrc"
         )
-    filesystem_class = get_filesystem_class(scheme)
     backend = _backend(scheme)
+    filesystem_class: Any = backend.filesystem_class or get_filesystem_class(scheme)
     if scheme in _HOSTS:
         name, root, found = _host(scheme, url)
     else:
         name, root = url.rstrip("/"), filesystem_class._strip_protocol(url)
         found = filesystem_class._get_kwargs_from_urls(url)
-    filesystem_class = backend.filesystem_class or filesystem_class
     return Address(name, root, backend, filesystem_class, {**backend.options, **found, **options})
 
 
@@ -88,4 +89,6 @@ def _host(scheme: str, url: str) -> tuple[str, str, dict[str, Any]]:
         options["port"] = parts.port
     user, password = credentials_for(parts.hostname, parts.username and unquote(parts.username))
     options |= {key: value for key, value in (("username", user), ("password", password)) if value}
+    if scheme == "webdavs":
+        options["secure"] = True
     return f"{scheme}://{parts.netloc}{parts.path}".rstrip("/"), root, options

@@ -35,6 +35,10 @@ class Backend:
     )
     renames: ClassVar[bool] = False
     """It has folders, and a rename replaces a file; a put may leave half of one."""
+    uploads: ClassVar[bool] = False
+    """As renames, but an upload replaces a file at once, and may be on a condition."""
+    removes_trees: ClassVar[bool] = False
+    """remove() takes a folder with all below it, too."""
     shared: ClassVar[bool] = True
     """Threads may use one filesystem at the same time."""
     keeps_folders: ClassVar[bool] = False
@@ -114,6 +118,10 @@ class Backend:
     def remove_directory(self, path: str) -> None:
         """Remove an empty folder."""
         self.filesystem.rmdir(path)
+
+    def space(self) -> tuple[int | None, int | None]:
+        """Bytes available and used; None where the service has no such notion."""
+        return None, None
 
     def _metadata(self, info: Info) -> Metadata:
         if info["type"] == "directory":

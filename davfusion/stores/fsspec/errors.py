@@ -45,6 +45,7 @@ _NAMES: Final[dict[str, Meaning]] = {
     "aiohttp.ClientPayloadError": (TransientStoreError, None),
     "requests.ConnectionError": (UnreachableError, None),
     "requests.Timeout": (UnreachableError, None),
+    "urllib3.HTTPError": (TransientStoreError, None),
     "azure.ServiceRequestError": (UnreachableError, None),
     "azure.ServiceResponseError": (UnreachableError, None),
 }
@@ -105,6 +106,15 @@ def store_error(error: Exception, path: str) -> StoreAccessError:
         kind, status = meaning
         return kind(text, status)
     return local_error(error, path) if isinstance(error, OSError) else StoreAccessError(text)
+
+
+def status_error(status: int, text: str, retry_after: str | None = None) -> StoreAccessError:
+    """The error of the contract for an HTTP status."""
+    kind = _STATUSES.get(status, StoreAccessError)
+    if issubclass(kind, TransientStoreError):
+        seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
+        return TransientStoreError(text, 503, seconds)
+    return kind(text, status if kind is StoreAccessError or status == 413 else None)
 
 
 def _meaning(error: Exception) -> Meaning | None:

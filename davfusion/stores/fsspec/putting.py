@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from tempfile import NamedTemporaryFile
-from typing import IO
 
 from davfusion.stores import paths
 from davfusion.stores.background import BackgroundPool
@@ -11,14 +10,13 @@ from davfusion.stores.errors import (
     NoSuchFilesytemObjectError,
     PartialFailureError,
     StoreAccessError,
-    StoreSpaceLimitError,
     TransientStoreError,
 )
 from davfusion.stores.fsspec.backend import Backend
 from davfusion.stores.fsspec.errors import backend_errors
+from davfusion.stores.fsspec.gathering import gathered
 from davfusion.stores.fsspec.share import KEEP, FsspecShare, require_version
 from davfusion.stores.store import InterruptEvent, Metadata, SourceStream
-from davfusion.stores.transfer import blocks
 
 THREADS = 8
 """Deletions at a time: fsspec's own for many files take their names for patterns."""
@@ -40,14 +38,15 @@ class Putting:
         modified: float | None,
     ) -> Metadata:
         """As store_fileobject of the contract; two stats and the put."""
-        with NamedTemporaryFile() as file:
-            size = _gather(source, interrupt_event, file.file)
-            with self._share.lent(path) as backend:
-                require_version(self._share.stat_or_none(backend, path), path, if_etag)
-                if backend.keeps_folders:
-                    self._make_directory(backend, paths.parent(path))
-                backend.put(file.name, self._share.at(path), modified)
-                stored = self._share.stat(backend, path)
+        with (
+            gathered(source, interrupt_event) as (file, _, size),
+            self._share.lent(path) as backend,
+        ):
+            require_version(self._share.stat_or_none(backend, path), path, if_etag)
+            if backend.keeps_folders:
+                self._make_directory(backend, paths.parent(path))
+            backend.put(file, self._share.at(path), modified)
+            stored = self._share.stat(backend, path)
         if stored["bytes"] != size:
             raise TransientStoreError(f"{path}: {stored['bytes']} of {size} bytes arrived")
         return stored
@@ -126,14 +125,3 @@ class Putting:
     def _mark(self, backend: Backend, directory: str) -> None:
         with NamedTemporaryFile() as empty:
             backend.put(empty.name, self._share.at(paths.join(directory, KEEP)), None)
-
-
-def _gather(source: SourceStream, interrupt_event: InterruptEvent | None, file: IO[bytes]) -> int:
-    """Write all of `source` to `file`; its size."""
-    for block in blocks(source, interrupt_event):
-        try:
-            file.write(block)
-        except OSError as error:
-            raise StoreSpaceLimitError(f"no room for a temporary file: {error}") from error
-    file.flush()
-    return file.tell()

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TypeVar
 from uuid import uuid4
 
 from davfusion.stores import paths
@@ -23,10 +23,12 @@ from davfusion.stores.transfer import blocks
 DAY: Final = 24 * 3600.0
 """Seconds after which an unfinished upload belongs to nobody any more."""
 _TELLING: Final = 60.0
-"""Seconds; see _told_apart."""
+"""Seconds; see apart()."""
 _WORK: Final = f"/{WORK}"
 _UPLOAD: Final = "upload-"
 _REPLACED: Final = "replaced-"
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +75,12 @@ class Renaming:
             if held is not None and held.get("etag", "") == moved.get("etag"):
                 self._told_apart(backend, src, held)
             self._replace(backend, src, dst, moved, held)
+
+    def copy(self, src: str, dst: str) -> None:
+        """Copy a file over nothing or another file, where the server does that."""
+        with self._share.lent(src) as backend:
+            source, target = self._share.at(src), self._share.at(dst)
+            self._in(backend, paths.parent(dst), lambda: backend.copy(source, target))
 
     def delete(self, path: str, is_dir: bool) -> None:
         """As the contract says."""
@@ -124,18 +132,14 @@ class Renaming:
         return size
 
     def _told_apart(self, backend: Backend, path: str, held: Metadata | None) -> Metadata:
-        """The metadata of `path`, dated so that it is no earlier than what it will replace.
-
-        Where a version is told by its size and a time in seconds, one that replaces another within
-        the same second, or with the same given time, would pass for it. So it is dated a second
-        later than that one; unless it is older by more than a minute.
-        """
+        """The metadata of `path`, dated apart from `held`, which it will replace."""
         found = backend.stat(self._share.at(path))
         if held is None or held["is_dir"] or found["is_dir"]:
             return found
-        if not 0 <= held["modified"] - found["modified"] <= _TELLING:
+        when = apart(found["modified"], held)
+        if when == found["modified"]:
             return found
-        backend.set_modified(self._share.at(path), held["modified"] + 1)
+        backend.set_modified(self._share.at(path), when)
         return backend.stat(self._share.at(path))
 
     def _replace(
@@ -172,11 +176,11 @@ class Renaming:
         source, target = self._share.at(src), self._share.at(dst)
         self._in(backend, paths.parent(dst), lambda: backend.rename(source, target))
 
-    def _in(self, backend: Backend, directory: str, change: Callable[[], None]) -> None:
+    def _in(self, backend: Backend, directory: str, change: Callable[[], T]) -> T:
         """Make a change in `directory`; if that turns out to be missing, it is made first."""
         try:
             with backend_errors(directory):
-                change()
+                return change()
         except TransientStoreError:
             raise
         except StoreAccessError as error:
@@ -187,7 +191,7 @@ class Renaming:
                 raise StoreAccessError(f"{directory} is a file", 409) from error
             elif not isinstance(error, NoSuchFilesytemObjectError):
                 raise
-            change()
+            return change()
 
     def _make_directory(self, backend: Backend, directory: str) -> None:
         """Make `directory` and its missing parents; others may be making them, too."""
@@ -205,7 +209,7 @@ class Renaming:
 
     def _delete(self, backend: Backend, path: str, is_dir: bool) -> None:
         failures: dict[str, StoreAccessError] = {}
-        if is_dir:
+        if is_dir and not backend.removes_trees:
             self._delete_tree(backend, path, failures)
         else:
             backend.remove(self._share.at(path))
@@ -236,3 +240,13 @@ class Renaming:
             raise
         except StoreAccessError as error:
             failures[path] = error
+
+
+def apart(when: float, held: Metadata) -> float:
+    """The time for a file of `when` that replaces `held`, both in UTC seconds.
+
+    Where a version is told by its size and a time in seconds, one that replaces another within the
+    same second, or with the same given time, would pass for it. So it is dated a second later than
+    that one; unless it is older by more than a minute.
+    """
+    return held["modified"] + 1 if 0 <= held["modified"] - when <= _TELLING else when

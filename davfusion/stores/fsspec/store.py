@@ -10,6 +10,7 @@ from typing import Any
 
 from davfusion.stores import paths
 from davfusion.stores.fsspec.address import Address, parse
+from davfusion.stores.fsspec.backend import Backend
 from davfusion.stores.fsspec.connections import Connections
 from davfusion.stores.fsspec.putting import Putting
 from davfusion.stores.fsspec.renaming import Renaming
@@ -39,8 +40,7 @@ class FsspecStore(Store):
         self._connections = Connections(self._address.connect)
         self._share = FsspecShare(self._connections, self._address.root)
         self._clock = clock
-        renames = self._address.backend.renames
-        self._changes = Renaming(self._share) if renames else Putting(self._share)
+        self._changes = _changes(self._address.backend)(self._share)
 
     @property
     def features(self) -> Features:
@@ -95,7 +95,8 @@ class FsspecStore(Store):
     def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
         """As the contract says; on the server where that copies files."""
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
-        copy_between(self, path_to_src, self, require_writable(path_to_dest))
+        copy_file = self._changes.copy if self.features.server_side_copy else None
+        copy_between(self, path_to_src, self, require_writable(path_to_dest), copy_file)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
@@ -106,8 +107,29 @@ class FsspecStore(Store):
         else:
             super().move(path_to_src, path_to_dest)
 
+    def get_free_space(self) -> int | None:
+        with self._share.lent(paths.ROOT) as backend:
+            return backend.space()[0]
+
+    def get_used_space(self) -> int | None:
+        with self._share.lent(paths.ROOT) as backend:
+            return backend.space()[1]
+
+    def get_overall_space(self) -> int | None:
+        with self._share.lent(paths.ROOT) as backend:
+            free, used = backend.space()
+        return None if free is None or used is None else free + used
+
     def get_name(self) -> str:
         return self._address.name
 
     def reconnect(self) -> None:
         self._connections.close()
+
+
+def _changes(backend: type[Backend]) -> type[Renaming] | type[Putting]:
+    if backend.uploads:
+        from davfusion.stores.fsspec.uploading import Uploading  # noqa: PLC0415
+
+        return Uploading
+    return Renaming if backend.renames else Putting

@@ -1,0 +1,43 @@
+"""The source of an upload as a file of known size."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import NamedTemporaryFile
+from typing import IO, BinaryIO
+
+from davfusion.stores.errors import StoreSpaceLimitError
+from davfusion.stores.store import InterruptEvent, SourceStream, seekable
+from davfusion.stores.transfer import blocks
+
+
+@contextmanager
+def gathered(
+    source: SourceStream, interrupt_event: InterruptEvent | None
+) -> Iterator[tuple[str, IO[bytes], int]]:
+    """Name, file and size of a temporary file with all of `source`; it stands at its beginning."""
+    with NamedTemporaryFile() as file:
+        for block in blocks(source, interrupt_event):
+            try:
+                file.write(block)
+            except OSError as error:
+                raise StoreSpaceLimitError(f"no room for a temporary file: {error}") from error
+        size = file.tell()
+        file.seek(0)
+        yield file.name, file.file, size
+
+
+@contextmanager
+def sized(
+    source: SourceStream, interrupt_event: InterruptEvent | None
+) -> Iterator[tuple[IO[bytes] | BinaryIO, int]]:
+    """`source`, or a temporary file with all of it, and how many bytes are left to read."""
+    file = seekable(source)
+    if file is None:
+        with gathered(source, interrupt_event) as (_, temporary, size):
+            yield temporary, size
+    else:
+        start = file.tell()
+        size = file.seek(0, io.SEEK_END) - start
+        file.seek(start)
+        yield file, size

@@ -1,0 +1,220 @@
+"""A DAV server as a Backend (RFC 4918)."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, ClassVar, Final, Self
+
+import requests
+
+from davfusion.stores import paths
+from davfusion.stores.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    NoSuchFilesytemObjectError,
+    StoreAccessError,
+    TransientStoreError,
+)
+from davfusion.stores.fsspec import multistatus
+from davfusion.stores.fsspec.backend import require_version, unquoted
+from davfusion.stores.fsspec.dav_session import DavSession
+from davfusion.stores.fsspec.folders import FolderBackend
+from davfusion.stores.fsspec.multistatus import Entry
+from davfusion.stores.fsspec.ranges import WINDOW, Ranges
+from davfusion.stores.store import Features, Metadata, ReadableStream
+
+_ACCEPTED: Final = "accepted"
+
+
+class DavBackend(FolderBackend):
+    """Requests to one server, of any number of threads."""
+
+    features: ClassVar[Features] = Features(
+        server_side_copy=True, server_side_move=True, atomic_replace=True, ranged_read=True
+    )
+    shared: ClassVar[bool] = True
+    uploads: ClassVar[bool] = True
+    removes_trees: ClassVar[bool] = True
+    filesystem_class: ClassVar[type | None] = DavSession
+
+    def __init__(self, filesystem: DavSession) -> None:
+        super().__init__(filesystem)
+        self._session = filesystem
+
+    def close(self) -> None:
+        self._session.close()
+
+    def stat(self, path: str) -> Metadata:
+        return self.look(path).metadata
+
+    def look(self, path: str) -> Entry:
+        """What the server says of `path`."""
+        found = self._propfind(path, "0")
+        if not found:
+            raise TransientStoreError(f"PROPFIND {path}: an answer about nothing")
+        return found[0]
+
+    def listing(self, directory: str) -> dict[str, Metadata]:
+        found = self._propfind(directory.rstrip("/") + "/", "1")
+        own = directory.rstrip("/")
+        if any(entry.path == own and not entry.metadata["is_dir"] for entry in found):
+            raise NoSuchFilesytemObjectError(f"{directory} is a file")
+        return {
+            name: entry.metadata
+            for entry in found
+            if entry.path != own and paths.is_valid_name(name := paths.name(entry.path))
+        }
+
+    def _propfind(self, path: str, depth: str) -> list[Entry]:
+        headers = {"Depth": depth, "Content-Type": "application/xml"}
+        try:
+            with self._session.asked(
+                "PROPFIND", path, headers=headers, body=multistatus.PROPFIND, accepted=_is_207
+            ) as answer:
+                return list(multistatus.entries(answer.content))
+        except StoreAccessError as error:
+            # Apache says 400 of what lies below a file, and of a file with a slash.
+            above = paths.parent(path)
+            if error.status == 400 and above != path and not self._is_directory(above):
+                raise NoSuchFilesytemObjectError(path) from error
+            raise
+
+    def _is_directory(self, path: str) -> bool:
+        try:
+            return self.stat(path)["is_dir"]
+        except NoSuchFilesytemObjectError:
+            return False
+
+    def open(self, path: str, offset: int, length: int | None, etag: str | None) -> ReadableStream:
+        """One GET, whose ETag tells the version; a server that sends none is asked besides."""
+        end = "" if length is None else offset + max(length, 1) - 1
+        answer = self._session.send("GET", path, {"Range": f"bytes={offset}-{end}"})
+        found = unquoted(answer.headers.get("ETag", ""))
+        is_range = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(
+            f"bytes {offset}-"
+        )
+        if is_range and found and length != 0:
+            stream = _Body(answer)
+            if etag not in (None, found):
+                stream.close()
+                raise ConflictError(f"{path} is no longer version {etag}")
+            return stream
+        answer.close()
+        require_version(self.stat(path), path, etag)
+        return Ranges(self, path, offset, length, etag)
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """A server without ranges sends all from the beginning."""
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        with self._session.asked("GET", path, headers=headers) as answer:
+            stream = _Body(answer)
+            if answer.status_code != 206:
+                for _ in range(start // WINDOW):
+                    stream.read(WINDOW)
+                stream.read(start % WINDOW)
+            return stream.read(end - start)
+
+    def upload(self, path: str, body: "Body", headers: Mapping[str, str]) -> bool:
+        """PUT, and whether a time in `headers` is kept; status 409 where the folder is missing."""
+        content = body if len(body) else b"".join(body)
+        with self._session.asked("PUT", path, headers=headers, body=content) as answer:
+            return answer.headers.get("X-OC-Mtime", "") == _ACCEPTED
+
+    def set_modified(self, path: str, when: float) -> None:
+        self.date(path, when, self.stat(path)["bytes"])
+
+    def date(self, path: str, when: float, size: int) -> None:
+        """Keep a time beside a file of `size` bytes, where the server has properties of others."""
+        self._proppatch(path, multistatus.modified_patch(when, size))
+
+    def undate(self, path: str) -> None:
+        """Forget that time."""
+        self._proppatch(path, multistatus.UNDATING)
+
+    def _proppatch(self, path: str, body: bytes) -> None:
+        headers = {"Content-Type": "application/xml"}
+        with self._session.asked("PROPPATCH", path, headers=headers, body=body):
+            return
+
+    def copy(self, src: str, dst: str) -> None:
+        self._transfer("COPY", src, dst)
+
+    def rename(self, src: str, dst: str) -> None:
+        self._transfer("MOVE", src, dst)
+
+    def _transfer(self, method: str, src: str, dst: str) -> None:
+        headers = {"Destination": self._session.url(dst), "Overwrite": "T"}
+        try:
+            with self._session.asked(method, src, headers=headers, accepted=_is_done):
+                return
+        except StoreAccessError as error:
+            # 409 by RFC 4918, 9.8.5 and 9.9.4; Apache says 500.
+            if error.status in (409, 503) and not self._is_directory(paths.parent(dst)):
+                raise NoSuchFilesytemObjectError(paths.parent(dst)) from error
+            raise
+
+    def make_directory(self, path: str) -> None:
+        try:
+            with self._session.asked("MKCOL", path + "/"):
+                return
+        except StoreAccessError as error:
+            if error.status == 405:
+                raise AlreadyExistsError(f"{path} exists") from error
+            if error.status == 409:
+                raise NoSuchFilesytemObjectError(paths.parent(path)) from error
+            raise
+
+    def remove(self, path: str) -> None:
+        with self._session.asked("DELETE", path, accepted=_is_done):
+            return
+
+    def space(self) -> tuple[int | None, int | None]:
+        with self._session.asked(
+            "PROPFIND", "/", headers={"Depth": "0"}, body=multistatus.QUOTA, accepted=_is_207
+        ) as answer:
+            return multistatus.quota(answer.content)
+
+
+class Body:
+    """The bytes of an upload, as `requests` takes them: with a length, and in blocks."""
+
+    def __init__(self, blocks: Iterable[bytes], size: int) -> None:
+        self._blocks = blocks
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._blocks)
+
+
+class _Body:
+    """The body of an answer; one that breaks off raises."""
+
+    def __init__(self, answer: requests.Response) -> None:
+        self._answer = answer
+        self._raw: Any = answer.raw
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size < 0:
+            return b"".join(iter(partial(self.read, WINDOW), b""))
+        data: bytes = self._raw.read(size)
+        return data
+
+    def close(self) -> None:
+        self._answer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _is_207(status: int) -> bool:
+    return status == 207
+
+
+def _is_done(status: int) -> bool:
+    """207 says that parts of it failed (RFC 4918, 9.6.1 and 9.8.5)."""
+    return 200 <= status < 300 and status != 207
