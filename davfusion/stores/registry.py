@@ -101,7 +101,7 @@ def _open_fsspec(scheme: str, target: str, options: Mapping[str, Any]) -> Store:
     from davfusion.stores.fsspec import FsspecStore  # noqa: PLC0415
 
     if scheme not in (*available_protocols(), "webdavs"):
-        known = ", ".join(f"{name}:" for name in (*SCHEMES, *EXTRAS))
+        known = ", ".join(f"{name}:" for name in (*SCHEMES, "ftp", "webdav", "webdavs", *EXTRAS))
         raise TargetError(
             f"no store is called {scheme}: (there are {known} and what else fsspec knows); "
             f"a folder of that name is local:{target}"

@@ -64,7 +64,18 @@ def test_memory() -> None:
 def test_an_unknown_scheme_names_those_that_exist() -> None:
     with pytest.raises(TargetError) as caught:
         open_store("gopher://host/path")
-    for name in ("gopher:", "local:", "file:", "s3:", "dropbox:", "memory:", "sftp:", "gs:"):
+    for name in (
+        "gopher:",
+        "local:",
+        "file:",
+        "s3:",
+        "dropbox:",
+        "memory:",
+        "sftp:",
+        "gs:",
+        "ftp:",
+        "webdav:",
+    ):
         assert name in str(caught.value)
 
 
@@ -74,6 +85,7 @@ def test_a_missing_package_is_named_by_its_extra(
 ) -> None:
     monkeypatch.setitem(known_implementations, scheme, {"class": "no_such_package.Class"})
     monkeypatch.delitem(_registry, scheme, raising=False)
+    monkeypatch.setitem(sys.modules, "davfusion.stores.fsspec.sftp", None)
     with pytest.raises(TargetError, match=rf"pip install 'davfusion\[{EXTRAS[scheme]}\]'"):
         open_store(f"{scheme}://host/path")
     setup = ConfigParser()
