@@ -19,12 +19,19 @@ from davfusion.stores.store import Metadata
 BINARY_TYPE = "application/octet-stream"
 FOLDER_TYPE = "httpd/unix-directory"
 
+SYNC_TOKEN = DAV + "sync-token"
+_ONLY_IF_NAMED = (DAV + "quota-", DAV + "supported-report-set", SYNC_TOKEN)
+
 
 class Scene(NamedTuple):
-    """What is the same for all resources of an answer; `quota` is (available, used) bytes."""
+    """What is the same for all resources of an answer.
+
+    `quota` is (available, used) bytes; `sync_token` tells that of a folder's path.
+    """
 
     href: Callable[[str], str]
     quota: Callable[[], tuple[int | None, int | None]]
+    sync_token: Callable[[str], str]
     now: float
 
 
@@ -105,7 +112,7 @@ _SUPPORTED_LOCK = "".join(
 
 
 def _lock_discovery(r: Resource) -> str:
-    href, _, now = r.scene
+    href, now = r.scene.href, r.scene.now
     locks = "".join(active_lock(lock, href(lock.root), now) for lock in r.locks)
     return f"<D:lockdiscovery>{locks}</D:lockdiscovery>"
 
@@ -154,6 +161,18 @@ def _resource_type(r: Resource) -> str:
     return f"<D:resourcetype>{kind}</D:resourcetype>"
 
 
+def _sync_token(r: Resource) -> str | None:
+    if not r.metadata["is_dir"]:
+        return None
+    return f"<D:sync-token>{text(r.scene.sync_token(r.path))}</D:sync-token>"
+
+
+def _reports(r: Resource) -> str:
+    report = "<D:supported-report><D:report><D:sync-collection/></D:report></D:supported-report>"
+    of_folders = report if r.metadata["is_dir"] else ""
+    return f"<D:supported-report-set>{of_folders}</D:supported-report-set>"
+
+
 LIVE: dict[str, Callable[[Resource], str | None]] = {
     DAV + "resourcetype": _resource_type,
     DAV + "getlastmodified": _modified,
@@ -166,6 +185,15 @@ LIVE: dict[str, Callable[[Resource], str | None]] = {
     DAV + "lockdiscovery": _lock_discovery,
     DAV + "quota-available-bytes": lambda r: _quota(r, 0, "quota-available-bytes"),
     DAV + "quota-used-bytes": lambda r: _quota(r, 1, "quota-used-bytes"),
+    DAV + "supported-report-set": _reports,
+    SYNC_TOKEN: _sync_token,
 }
-ALLPROP = tuple(name for name in LIVE if "quota" not in name)
-"""RFC 4331 section 3: allprop leaves the quota out."""
+ALLPROP = tuple(name for name in LIVE if not name.startswith(_ONLY_IF_NAMED))
+"""Without what allprop is to leave out: RFC 4331 section 3, 3253 section 3.1.5, 6578 section 4."""
+
+
+def has_property(resource: Resource, name: str) -> bool:
+    """Whether the resource has that live property; a token is not looked for."""
+    if name == SYNC_TOKEN:
+        return resource.metadata["is_dir"]
+    return LIVE[name](resource) is not None

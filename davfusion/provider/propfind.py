@@ -9,9 +9,10 @@ from wsgidav.dav_error import DAVError
 
 from davfusion.provider import xml
 from davfusion.provider.errors import translated
-from davfusion.provider.live_properties import ALLPROP, LIVE, Resource, Scene
+from davfusion.provider.live_properties import ALLPROP, LIVE, Resource, Scene, has_property
 from davfusion.provider.locks import Lock
 from davfusion.provider.request import XML_TYPE, DavRequest, Response
+from davfusion.provider.syncing import sync_tokens
 from davfusion.provider.tree import DavTree
 from davfusion.provider.xml import DAV
 from davfusion.stores import paths
@@ -23,8 +24,8 @@ Found = tuple[Resource, Mapping[str, str]]
 """A resource with its dead properties."""
 Column = tuple[str, Callable[[Resource], str | None] | None]
 """The name of a property, and the writer of a live one."""
-_HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">'
-_TAIL = "</D:multistatus>"
+HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">'
+TAIL = "</D:multistatus>"
 _OK = "<D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
 _MISSING = "<D:status>HTTP/1.1 404 Not Found</D:status></D:propstat>"
 
@@ -81,11 +82,12 @@ def propfind(tree: DavTree, request: DavRequest) -> Response:
     listing = _listing(tree, request.path) if depth == "1" and request.names_folder else None
     metadata = tree.metadata(request.path)
     resources: Iterator[Found] = iter(())
+    scene = scene_of(tree, request)
     if metadata["is_dir"] and depth == "1":
-        resources = _members(tree, request, query, listing)
+        resources = _members(tree, scene, query, request.path, listing)
     elif metadata["is_dir"] and depth == "infinity":
-        resources = _descendants(tree, request, query)
-    own = _resource(tree, request, query, request.path, metadata)
+        resources = _descendants(tree, scene, query, request.path)
+    own = resource_of(tree, scene, query, request.path, metadata)
     pieces = _multistatus(request, query, chain([own], resources))
     headers = [("Content-Type", XML_TYPE)]
     if depth == "infinity":
@@ -97,16 +99,17 @@ def propfind(tree: DavTree, request: DavRequest) -> Response:
     return Response(207, headers, answer, is_lasting)
 
 
-def _resource(
-    tree: DavTree, request: DavRequest, query: Query, path: str, metadata: Metadata
-) -> Found:
+def resource_of(tree: DavTree, scene: Scene, query: Query, path: str, metadata: Metadata) -> Found:
+    """A single resource as the query needs it."""
     locks = tuple(tree.state.locks.covering(path)) if query.wants_locks else ()
     dead = tree.state.properties.of(path) if query.wants_dead else {}
-    return Resource(path, metadata, locks, _scene(tree, request)), dead
+    return Resource(path, metadata, locks, scene), dead
 
 
-def _scene(tree: DavTree, request: DavRequest) -> Scene:
-    return Scene(request.href, tree.quota, tree.clock())
+def scene_of(tree: DavTree, request: DavRequest) -> Scene:
+    """What an answer to the request is about."""
+    tokens = sync_tokens(tree.store, tree.state, request.path)
+    return Scene(request.href, tree.quota, tokens, tree.clock())
 
 
 def _listing(tree: DavTree, directory: str) -> dict[str, Metadata] | None:
@@ -119,24 +122,27 @@ def _listing(tree: DavTree, directory: str) -> dict[str, Metadata] | None:
 
 
 def _members(
-    tree: DavTree, request: DavRequest, query: Query, listing: Mapping[str, Metadata] | None
+    tree: DavTree,
+    scene: Scene,
+    query: Query,
+    directory: str,
+    listing: Mapping[str, Metadata] | None,
 ) -> Iterator[Found]:
-    directory = request.path
     if listing is None:
         with translated():
             listing = tree.store.get_directory_metadata(directory)
     dead = tree.state.properties.of_members(directory) if query.wants_dead else {}
-    locks_of, scene = _lock_finder(tree, directory, query), _scene(tree, request)
+    locks_of = _lock_finder(tree, directory, query)
     above, none = paths.join(directory, ""), dict[str, str]()
     for name, metadata in listing.items():
         path = above + name
         yield Resource(path, metadata, locks_of(path), scene), dead.get(name, none)
 
 
-def _descendants(tree: DavTree, request: DavRequest, query: Query) -> Iterator[Found]:
-    locks_of, scene = _lock_finder(tree, request.path, query), _scene(tree, request)
+def _descendants(tree: DavTree, scene: Scene, query: Query, directory: str) -> Iterator[Found]:
+    locks_of = _lock_finder(tree, directory, query)
     with translated():
-        for path, metadata in tree.store.walk_metadata(request.path):
+        for path, metadata in tree.store.walk_metadata(directory):
             dead = tree.state.properties.of(path) if query.wants_dead else {}
             yield Resource(path, metadata, locks_of(path), scene), dead
 
@@ -160,28 +166,39 @@ def _lock_finder(tree: DavTree, directory: str, query: Query) -> Callable[[str],
 
 
 def _multistatus(request: DavRequest, query: Query, found: Iterable[Found]) -> Iterator[bytes]:
-    gathered, size = [_HEAD], 0
-    columns = [(name, LIVE.get(name)) for name in query.names or ()]
-    for resource, dead in found:
-        gathered.append(_response(request, query, columns, resource, dead))
-        size += len(gathered[-1])
+    columns = columns_of(query)
+    responses = (property_response(request, query, columns, *one) for one in found)
+    return gathered(chain([HEAD], responses, [TAIL]))
+
+
+def gathered(texts: Iterable[str]) -> Iterator[bytes]:
+    """The texts as UTF-8, in pieces that are worth to be sent."""
+    piece, size = list[str](), 0
+    for text in texts:
+        piece.append(text)
+        size += len(text)
         if size >= PIECE:
-            yield "".join(gathered).encode()
-            gathered, size = [], 0
-    gathered.append(_TAIL)
-    yield "".join(gathered).encode()
+            yield "".join(piece).encode()
+            piece, size = [], 0
+    yield "".join(piece).encode()
 
 
-def _response(
+def columns_of(query: Query) -> list[Column]:
+    """The properties that the query names, for property_response."""
+    return [(name, LIVE.get(name)) for name in query.names or ()]
+
+
+def property_response(
     request: DavRequest,
     query: Query,
     columns: Sequence[Column],
     resource: Resource,
     dead: Mapping[str, str],
 ) -> str:
+    """The response element of one resource."""
     href = request.href(resource.path, is_dir=resource.metadata["is_dir"])
     if query.names_only:
-        found = [xml.empty_element(name) for name in LIVE if LIVE[name](resource) is not None]
+        found = [xml.empty_element(name) for name in LIVE if has_property(resource, name)]
         found += [xml.empty_element(name) for name in dead]
         missing: list[str] = []
     elif query.names is None:

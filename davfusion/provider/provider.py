@@ -17,6 +17,7 @@ from davfusion.provider.propfind import propfind
 from davfusion.provider.proppatch import proppatch
 from davfusion.provider.removal import delete
 from davfusion.provider.repeating import answered, memo_for
+from davfusion.provider.report import report
 from davfusion.provider.request import XML_TYPE, DavRequest, Response, StartResponse, normal_path
 from davfusion.provider.resources import FileResource, FolderResource, resource
 from davfusion.provider.tree import DavTree
@@ -53,8 +54,9 @@ METHODS: dict[str, Method] = {
     "PROPPATCH": proppatch,
     "LOCK": lock,
     "UNLOCK": unlock,
+    "REPORT": report,
 }
-READING = frozenset({"OPTIONS", "GET", "HEAD", "PROPFIND"})
+READING = frozenset({"OPTIONS", "GET", "HEAD", "PROPFIND", "REPORT"})
 WRITING = frozenset(METHODS) - READING
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from davfusion.cache.disposable import exclusive
 from davfusion.database import BUSY_SECONDS, Database, Sparse
 from davfusion.provider import locks, properties
+from davfusion.provider.sync_log import SyncLog
 
 _log = logging.getLogger(__name__)
 _FILES = ("", "-wal", "-shm")
@@ -21,22 +22,30 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class State:
-    """Locks and dead properties; `path=None` keeps them in memory.
+    """Locks, dead properties, and beside them the log of changes; `path=None`: all in memory.
 
     A file that SQLite cannot use is moved aside as `NAME.damaged-TIME`, and an empty one begun:
     clients can lock again, but nobody else has the properties, so it is kept for its owner.
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
-        if path is not None and path.exists():
-            _set_aside_if_damaged(path, clock())
+        log_path = path.with_name("sync.sqlite") if path is not None else None
+        for file in filter(None, (path, log_path)):
+            if file.exists():
+                _set_aside_if_damaged(file, clock())
         database = Database(path, locks.SCHEMA + properties.SCHEMA, durable=True)
         self.folder = path.parent if path is not None else None
         """Where its stamp is, if it has one."""
         sparse = Sparse(database, ("lock", "property"))
         self.locks = locks.LockTable(sparse, clock)
         self.properties = properties.DeadProperties(sparse)
-        self.close = database.close
+        self.sync = SyncLog(log_path)
+        self._database = database
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens new ones."""
+        self._database.close()
+        self.sync.close()
 
     def forget(self, path: str) -> None:
         """`path` and all below it are gone."""
@@ -54,7 +63,7 @@ def _set_aside_if_damaged(path: Path, now: float) -> None:
             part = path.with_name(path.name + suffix)
             if part.exists():
                 part.rename(aside.with_name(aside.name + suffix))
-    _log.error("locks and properties in %s are lost: %s; it is kept as %s", path, damage, aside)
+    _log.error("what DAV clients left in %s is lost: %s; it is kept as %s", path, damage, aside)
 
 
 def _damage(path: Path) -> str | None:

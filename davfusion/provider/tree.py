@@ -16,6 +16,8 @@ from davfusion.provider.errors import ConditionError, translated
 from davfusion.provider.locks import LockedError
 from davfusion.provider.request import DavRequest
 from davfusion.provider.state import State
+from davfusion.provider.sync_log import PREFIX
+from davfusion.provider.syncing import sync_tokens
 from davfusion.stores import paths
 from davfusion.stores.errors import NoSuchFilesytemObjectError, StoreAccessError
 from davfusion.stores.store import Metadata, Store
@@ -134,10 +136,17 @@ class DavTree:
         def tokens_of(tag: str | None) -> frozenset[str]:
             path = path_of(tag)
             locks = self.state.locks.covering(path) if path else []
-            return frozenset(lock.token for lock in locks)
+            tokens = frozenset(lock.token for lock in locks)
+            return tokens | {self._sync_token(path)} if path and PREFIX in header else tokens
 
         if not if_holds(parse_if(header), etag_of, tokens_of):
             raise DAVError(412, "The If header does not hold.")
+
+    def _sync_token(self, path: str) -> str:
+        """What RFC 6578 section 5 lets stand in an If header; "" for what is no folder."""
+        found = self.find(path)
+        is_dir = found is not None and found["is_dir"]
+        return sync_tokens(self.store, self.state, path)(path) if is_dir else ""
 
     def check_locks(
         self, request: DavRequest, path: str, *, tree: bool = False, membership: bool = False

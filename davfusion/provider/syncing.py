@@ -1,0 +1,68 @@
+"""Looking for changes of a tree: what the log of changes compares, and the tokens of folders."""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, lru_cache
+
+from wsgidav.dav_error import DAVError
+
+from davfusion.provider.errors import RETRY_SECONDS, translated
+from davfusion.provider.state import State
+from davfusion.provider.sync_log import FILE, FOLDER, Scope
+from davfusion.stores import paths
+from davfusion.stores.store import Metadata, Store
+
+
+@contextmanager
+def available() -> Iterator[None]:
+    """503 where another request's look at the share lasts too long."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        wait = [("Retry-After", str(RETRY_SECONDS))]
+        raise DAVError(503, f"Changes are being looked for: {error}", add_headers=wait) from error
+
+
+def look(store: Store, state: State, scope: Scope) -> None:
+    """Number what has changed by now."""
+
+    def versions() -> Iterator[tuple[str, str]]:
+        for path, metadata in _members(store, scope):
+            yield path, _version(metadata, dead_of(paths.parent(path)).get(paths.name(path)))
+
+    # A walk goes back to no more folders than lie above the one where it is.
+    dead_of = lru_cache(maxsize=256)(state.properties.of_members)
+    with translated(), state.sync.look() as found:
+        found.through(scope, versions())
+
+
+def _members(store: Store, scope: Scope) -> Iterator[tuple[str, Metadata]]:
+    if scope.deep:
+        return store.walk_metadata(scope.folder)
+    members = store.get_directory_metadata(scope.folder)
+    return ((paths.join(scope.folder, name), metadata) for name, metadata in members.items())
+
+
+def _version(metadata: Metadata, dead: Mapping[str, str] | None) -> str:
+    """What differs whenever content or dead properties do."""
+    if metadata["is_dir"]:
+        version = FOLDER
+    else:
+        version = FILE + (metadata.get("etag") or f"{metadata['modified']} {metadata['bytes']}")
+    if not dead:
+        return version
+    return f"{version} {hashlib.sha256(repr(sorted(dead.items())).encode()).hexdigest()}"
+
+
+def sync_tokens(store: Store, state: State, top: str) -> Callable[[str], str]:
+    """What tells the token of `top` and of folders below it; all of it is looked at once."""
+    look_once = cache(look)
+
+    def token(folder: str) -> str:
+        with available():
+            look_once(store, state, Scope(top, deep=True))
+            return state.sync.token(folder)
+
+    return token
