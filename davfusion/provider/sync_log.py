@@ -5,7 +5,7 @@ differs from that at the next look: so no change is missed, whoever made it and 
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -147,13 +147,18 @@ class Look:
         self._db = db
         [self._latest] = db.execute("SELECT latest FROM log").fetchone()
 
-    def through(self, scope: Scope, walk: Iterable[tuple[str, str]]) -> None:
-        """(path, version) of all that is in the scope now, in the order of a walk_metadata."""
+    def through(
+        self, scope: Scope, walk: Iterable[tuple[str, str]], unseen: Container[str] = ()
+    ) -> None:
+        """(path, version) of all that is in the scope now, in the order of a walk_metadata.
+
+        Of the directories `unseen`, by the time the walk has left them, nothing new is known.
+        """
         under_way = [(scope.folder, self._known(scope.folder))]
         for path, version in walk:
             directory = paths.parent(path)
             while under_way and under_way[-1][0] != directory:
-                self._leave(*under_way.pop())
+                self._leave(*under_way.pop(), unseen)
             if not under_way:
                 raise TransientStoreError(f"{directory} changed while it was looked at")
             name = paths.name(path)
@@ -165,7 +170,7 @@ class Look:
             if scope.deep and is_folder(version):
                 under_way.append((path, self._known(path)))
         for left in reversed(under_way):
-            self._leave(*left)
+            self._leave(*left, unseen)
 
     def end(self) -> None:
         """Note the last number, and forget the oldest of what is gone."""
@@ -182,9 +187,11 @@ class Look:
         sql = "SELECT name, version FROM member WHERE directory = ?"
         return dict(self._db.execute(sql, (directory,)).fetchall())
 
-    def _leave(self, directory: str, unseen: dict[str, str | None]) -> None:
-        """What was known of a directory, and is not there."""
-        for name, version in unseen.items():
+    def _leave(
+        self, directory: str, missing: dict[str, str | None], unseen: Container[str]
+    ) -> None:
+        """`missing` was known of a directory, and the walk has not named it."""
+        for name, version in missing.items() if directory not in unseen else ():
             if version is not None:
                 self._put(directory, name, None)
             if is_folder(version):

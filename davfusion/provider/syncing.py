@@ -1,6 +1,7 @@
 """Looking for changes of a tree: what the log of changes compares, and the tokens of folders."""
 
 import hashlib
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ from davfusion.provider.errors import RETRY_SECONDS, translated
 from davfusion.provider.state import State
 from davfusion.provider.sync_log import FILE, FOLDER, Scope
 from davfusion.stores import paths
-from davfusion.stores.store import Metadata, Store
+from davfusion.stores.store import Metadata, Store, StoreAutorizationError
+from davfusion.stores.walking import depth_first
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -29,19 +33,34 @@ def look(store: Store, state: State, scope: Scope) -> None:
     """Number what has changed by now."""
 
     def versions() -> Iterator[tuple[str, str]]:
-        for path, metadata in _members(store, scope):
+        for path, metadata in _members(store, scope, unseen):
             yield path, _version(metadata, dead_of(paths.parent(path)).get(paths.name(path)))
 
     # A walk goes back to no more folders than lie above the one where it is.
     dead_of = lru_cache(maxsize=256)(state.properties.of_members)
+    unseen: set[str] = set()
     with translated(), state.sync.look() as found:
-        found.through(scope, versions())
+        found.through(scope, versions(), unseen)
 
 
-def _members(store: Store, scope: Scope) -> Iterator[tuple[str, Metadata]]:
-    if scope.deep:
+def _members(store: Store, scope: Scope, unseen: set[str]) -> Iterator[tuple[str, Metadata]]:
+    """All in the scope; folders that may not be read are noted, for their members are not gone."""
+
+    def listing(directory: str) -> Mapping[str, Metadata]:
+        try:
+            return store.get_directory_metadata(directory)
+        except StoreAutorizationError as error:
+            if directory == scope.folder:
+                raise
+            _log.warning("left out of the changes of %s: %s", scope.folder, error)
+            unseen.add(directory)
+            return {}
+
+    if scope.deep and store.features.flat_listing:
         return store.walk_metadata(scope.folder)
-    members = store.get_directory_metadata(scope.folder)
+    if scope.deep:
+        return depth_first(scope.folder, listing)
+    members = listing(scope.folder)
     return ((paths.join(scope.folder, name), metadata) for name, metadata in members.items())
 
 

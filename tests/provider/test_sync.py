@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote
 
 import pytest
@@ -13,7 +14,12 @@ from davfusion.provider import sync_log
 from davfusion.provider.state import State
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.observed import ObservedStore
-from davfusion.stores.store import Store, TransientStoreError
+from davfusion.stores.store import (
+    Metadata,
+    StoreAccessError,
+    StoreAutorizationError,
+    TransientStoreError,
+)
 from davfusion.stores.wrapper import StoreWrapper
 from tests.provider.client import D, DavClient, Reply
 from tests.remote import RemoteStore
@@ -199,29 +205,54 @@ def test_workers_share_the_log(tmp_path: Path) -> None:
 class BreakingStore(StoreWrapper):
     """A service that goes away in the middle of a listing."""
 
-    is_away = False
+    error: StoreAccessError | None = None
 
-    def get_directory_metadata(self, directory: str) -> dict[str, object]:  # type: ignore[override]
-        if self.is_away and directory == "/a/b":
-            raise TransientStoreError("away")
-        return super().get_directory_metadata(directory)  # type: ignore[return-value]
-
-    def walk_metadata(self, directory):  # type: ignore[no-untyped-def]
-        return Store.walk_metadata(self, directory)
+    def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
+        if self.error and directory == "/a/b":
+            raise self.error
+        return super().get_directory_metadata(directory)
 
 
-def test_a_look_that_fails_reports_nothing_gone() -> None:
+@pytest.fixture
+def breaking() -> Replica:
+    """In sync with a share over a BreakingStore."""
     store = BreakingStore(MemoryStore())
-    client = DavClient(store)
-    for path in ("/a/1", "/a/b/2"):
+    for path in ("/a/1", "/a/b/2", "/a/b/c/3"):
         put(store, path)
-    replica = Replica(client)
+    replica = Replica(DavClient(store))
     replica.sync()
-    store.is_away = True
-    put(store, "/a/3")
-    assert ask(client, "/a", replica.token).status == 503
-    store.is_away = False
-    assert replica.sync().keys() == {"/a/3"}
+    put(store, "/a/4")
+    return replica
+
+
+def test_a_look_that_fails_reports_nothing_gone(breaking: Replica) -> None:
+    store = cast("BreakingStore", breaking.client.store)
+    store.error = TransientStoreError("away")
+    assert ask(breaking.client, "/a", breaking.token).status == 503
+    store.error = None
+    assert breaking.sync().keys() == {"/a/4"}
+
+
+def test_a_folder_that_may_not_be_read_is_not_gone(breaking: Replica) -> None:
+    store = cast("BreakingStore", breaking.client.store)
+    store.error = StoreAutorizationError("not yours")
+    assert breaking.sync().keys() == {"/a/4"}
+    store.error = None
+    put(store, "/a/b/c/3", b"new")
+    assert breaking.sync().keys() == {"/a/b/c/3"}
+    store.error = StoreAutorizationError("not yours")
+    assert ask(breaking.client, "/a/b", breaking.token).status == 403
+
+
+def test_a_damaged_log_is_set_aside_and_its_tokens_end(tmp_path: Path) -> None:
+    client = DavClient(MemoryStore(), State(tmp_path / "state.sqlite"))
+    replica = Replica(client, "/")
+    replica.sync()
+    client.state.close()
+    (tmp_path / "sync.sqlite").write_bytes(b"not a database" * 500)
+    replica.client = DavClient(client.store, State(tmp_path / "state.sqlite"))
+    assert ask(replica.client, "/", replica.token).status == 403
+    assert Replica(replica.client, "/").sync() == {}
 
 
 def test_the_token_is_a_property_and_a_condition(client: DavClient) -> None:
@@ -290,7 +321,7 @@ def test_a_report_takes_one_walk_and_looks_at_what_changed() -> None:
     put(store, "/a/7")
     store.reset()
     replica.sync()
-    assert store.calls == {"get_metadata": 2, "walk_metadata": 1}
+    assert store.calls == {"get_metadata": 2, "get_directory_metadata": 1}
 
 
 def test_the_tokens_of_a_folder_and_its_members_take_one_walk(client: DavClient) -> None:
@@ -301,7 +332,7 @@ def test_the_tokens_of_a_folder_and_its_members_take_one_walk(client: DavClient)
         "/a/",
         "/other/",
     }
-    assert store.calls["walk_metadata"] == 1
+    assert store.calls["get_directory_metadata"] == 1 + 4
 
 
 @pytest.mark.parametrize("seed", range(20))
