@@ -58,6 +58,7 @@ def _parse_user(text: str) -> tuple[str, str]:
 
 SIZE = Parsed("size", config.parse_size)
 SECONDS = Parsed("seconds", config.parse_seconds)
+JUNK = Parsed("kinds", config.parse_junk)
 USER = Parsed("name:password", _parse_user)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -116,6 +117,14 @@ def command() -> None:
     default="1",
     show_default=True,
     help="Seconds that a write waits for the next one of its file before it is sent.",
+)
+@click.option(
+    "--junk",
+    type=JUNK,
+    default="mac",
+    show_default=True,
+    help="Files that stay on this machine: mac (._*, .DS_Store), windows (Thumbs.db, desktop.ini), "
+    "office (~$*, .~lock.*#), separated by commas, or none.",
 )
 @click.option(
     "--workers",

@@ -5,6 +5,7 @@ import ipaddress
 import re
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -15,6 +16,15 @@ HttpServerName = Literal["cheroot", "granian"]
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1024, "M": MB, "G": 1024 * MB, "T": 1024 * 1024 * MB}
+
+
+JUNK: Final[Mapping[str, tuple[str, ...]]] = {
+    "mac": ("._*", ".DS_Store"),
+    "windows": ("Thumbs.db", "desktop.ini"),
+    "office": ("~$*", ".~lock.*#"),
+    "none": (),
+}
+"""AppleDouble and Finder's views; Explorer's; owner files of Microsoft Office and LibreOffice."""
 
 
 class ConfigError(Exception):
@@ -56,6 +66,8 @@ class ServeConfig:
     """None: write-back, but through where the store is this machine's own."""
     write_back_delay: float = 1.0
     """Seconds that a write waits for the next one of its path before it is sent."""
+    junk: tuple[str, ...] = JUNK["mac"]
+    """Patterns of the names of files that stay on this machine."""
     workers: int = 2
     read_only: bool = False
     users: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -124,3 +136,11 @@ def parse_seconds(text: str) -> float:
     if not match:
         raise ConfigError(f"{text!r} is not a number of seconds such as 60 or 0.5")
     return float(match[1])
+
+
+def parse_junk(text: str) -> tuple[str, ...]:
+    """The patterns of `mac,office` or `none`, see JUNK; raises ConfigError."""
+    kinds = [kind.strip().lower() for kind in text.split(",")]
+    if unknown := [kind for kind in kinds if kind not in JUNK]:
+        raise ConfigError(f"{unknown[0]!r} is none of {', '.join(JUNK)}")
+    return tuple(name for kind in kinds for name in JUNK[kind])

@@ -16,6 +16,7 @@ from davfusion.cache.block_caching_store import over_blocks
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.folder import CacheFolder, CacheInUseError, cache_id_for
 from davfusion.cache.following import Follower
+from davfusion.cache.junk_store import JunkStore
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.cache.mover import Mover
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
@@ -246,6 +247,8 @@ def open_share(config: ServeConfig, prepared: PreparedShare) -> tuple[Store, Pat
         )
     else:
         store = CachingStore(store, age, megabytes, name, parent)
+    if config.junk:
+        store = JunkStore(store, folder.path, config.junk)
     if age:
         warming = threading.Thread(target=warm_up, args=(target, store), daemon=True)
         warming.start()

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from davfusion.cli import serve
-from davfusion.config import ConfigError, ServeConfig, check, parse_seconds, parse_size
+from davfusion.config import ConfigError, ServeConfig, check, parse_junk, parse_seconds, parse_size
 from davfusion.mounting import mount_hints, reachable_names, url_of
 
 DOCUMENTATION = Path(__file__).parents[1] / "docs" / "configuration.md"
@@ -34,6 +34,13 @@ def test_seconds() -> None:
     for text in ("", "-1", "inf", "1m"):
         with pytest.raises(ConfigError, match="seconds"):
             parse_seconds(text)
+
+
+def test_junk() -> None:
+    assert parse_junk("none") == ()
+    assert parse_junk("mac, Windows") == ("._*", ".DS_Store", "Thumbs.db", "desktop.ini")
+    with pytest.raises(ConfigError, match="'linux' is none of mac, windows"):
+        parse_junk("mac,linux")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "localhost", "::1"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from davfusion.cache.caching_store import CachingStore
+from davfusion.cache.junk_store import JunkStore
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.stores.memory import MemoryStore, MemoryTree
@@ -59,3 +60,17 @@ class TestMultiprocessingCachingStoreThatSends(TestMultiprocessingCachingStore):
     """All is sent at once, beside what the tests do."""
 
     delay = 0.0
+
+
+class TestJunkStore(StoreConformance):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return JunkStore(MemoryStore(MemoryTree(largest_object=4_000_000)), tmp_path, ["._*"])
+
+
+class TestJunkStoreOfAllFiles(StoreConformance):
+    """Directories alone reach the store."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return JunkStore(MemoryStore(), tmp_path, ["*"])
