@@ -110,7 +110,7 @@ def _granted(
 ) -> Response:
     active = active_lock(granted, request.href(granted.root), tree.clock())
     body = (
-        '<?xml version="1.0" encoding="utf-8"?>\n<D:prop xmlns:D="DAV:">'
+        f'{xml.DECLARATION}<D:prop xmlns:D="DAV:">'
         f"<D:lockdiscovery>{active}</D:lockdiscovery></D:prop>"
     )
     return Response(status, [*headers, ("Content-Type", XML_TYPE)], body.encode())

@@ -24,7 +24,7 @@ Found = tuple[Resource, Mapping[str, str]]
 """A resource with its dead properties."""
 Column = tuple[str, Callable[[Resource], str | None] | None]
 """The name of a property, and the writer of a live one."""
-HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">'
+HEAD = f'{xml.DECLARATION}<D:multistatus xmlns:D="DAV:">'
 TAIL = "</D:multistatus>"
 _OK = "<D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
 _MISSING = "<D:status>HTTP/1.1 404 Not Found</D:status></D:propstat>"

@@ -1,5 +1,6 @@
 """PROPPATCH (RFC 4918 section 9.2): all instructions are carried out, or none."""
 
+from collections.abc import Iterable
 from xml.etree.ElementTree import Element
 
 from wsgidav.dav_error import DAVError
@@ -23,6 +24,14 @@ def parse_update(body: bytes) -> dict[str, str | None]:
     root = xml.parse(body)
     if root.tag != DAV + "propertyupdate":
         raise DAVError(400, "The body is not a propertyupdate element.")
+    changes = new_values(root)
+    if not changes:
+        raise DAVError(400, "The propertyupdate names no property.")
+    return changes
+
+
+def new_values(root: Element) -> dict[str, str | None]:
+    """What the instructions in `root` make of properties, as parse_update."""
     changes: dict[str, str | None] = {}
     for instruction in root:
         for prop in instruction.findall(DAV + "prop"):
@@ -30,8 +39,6 @@ def parse_update(body: bytes) -> dict[str, str | None]:
                 # Removed first, so that the dictionary keeps the order of the instructions.
                 changes.pop(element.tag, None)
                 changes[element.tag] = _new_value(root, instruction, prop, element)
-    if not changes:
-        raise DAVError(400, "The propertyupdate names no property.")
     return changes
 
 
@@ -51,8 +58,7 @@ def proppatch(tree: DavTree, request: DavRequest) -> Response:
     changes = parse_update(request.body())
     refused = [name for name in changes if name in LIVE]
     if refused:
-        allowed = [name for name in changes if name not in LIVE]
-        stats = _propstat(refused, _PROTECTED) + _propstat(allowed, _DEPENDENT)
+        stats = refused_stats(changes, refused)
     else:
         values = {name: value for name, value in changes.items() if value is not None}
         removed = [name for name, value in changes.items() if value is None]
@@ -60,10 +66,16 @@ def proppatch(tree: DavTree, request: DavRequest) -> Response:
         stats = _propstat(list(changes), _OK)
     href = request.href(request.path, is_dir=metadata["is_dir"])
     body = (
-        '<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">'
+        f'{xml.DECLARATION}<D:multistatus xmlns:D="DAV:">'
         f"<D:response><D:href>{href}</D:href>{stats}</D:response></D:multistatus>"
     )
     return Response(207, [("Content-Type", XML_TYPE)], body.encode())
+
+
+def refused_stats(names: Iterable[str], refused: list[str]) -> str:
+    """The propstat elements of `names` where some are refused, and so all fail."""
+    allowed = [name for name in names if name not in refused]
+    return _propstat(refused, _PROTECTED) + _propstat(allowed, _DEPENDENT)
 
 
 def _propstat(names: list[str], status: str) -> str:

@@ -13,6 +13,7 @@ from davfusion.provider.download import get
 from davfusion.provider.errors import ConditionError
 from davfusion.provider.locking import lock, unlock
 from davfusion.provider.mkcol import mkcol
+from davfusion.provider.patch import ACCEPT_PATCH, patch
 from davfusion.provider.propfind import propfind
 from davfusion.provider.proppatch import proppatch
 from davfusion.provider.removal import delete
@@ -22,6 +23,7 @@ from davfusion.provider.request import XML_TYPE, DavRequest, Response, StartResp
 from davfusion.provider.resources import FileResource, FolderResource, resource
 from davfusion.provider.tree import DavTree
 from davfusion.provider.upload import put
+from davfusion.provider.xml import DECLARATION
 
 logger = logging.getLogger(__name__)
 Method = Callable[[DavTree, DavRequest], Response]
@@ -33,11 +35,13 @@ def options(tree: DavTree, _request: DavRequest) -> Response:
     MS-Author-Via makes Windows and Office open files for writing.
     """
     headers = [
-        ("DAV", "1, 3" if tree.read_only else "1, 2, 3"),
+        ("DAV", "1, 3" if tree.read_only else "1, 2, 3, extended-mkcol, sabredav-partialupdate"),
         ("Allow", allowed_methods(tree)),
         ("MS-Author-Via", "DAV"),
         ("Accept-Ranges", "bytes"),
     ]
+    if not tree.read_only:
+        headers.append(ACCEPT_PATCH)
     return Response(200, headers)
 
 
@@ -55,6 +59,7 @@ METHODS: dict[str, Method] = {
     "LOCK": lock,
     "UNLOCK": unlock,
     "REPORT": report,
+    "PATCH": patch,
 }
 READING = frozenset({"OPTIONS", "GET", "HEAD", "PROPFIND", "REPORT"})
 WRITING = frozenset(METHODS) - READING
@@ -136,10 +141,7 @@ def error_response(error: DAVError) -> Response:
         logger.warning("answered %d: %s", error.value, error.context_info)
     if isinstance(error, ConditionError):
         hrefs = "".join(f"<D:href>{href}</D:href>" for href in error.hrefs)
-        body = (
-            '<?xml version="1.0" encoding="utf-8"?>\n'
-            f'<D:error xmlns:D="DAV:"><D:{error.code}>{hrefs}</D:{error.code}></D:error>'
-        )
+        body = f'{DECLARATION}<D:error xmlns:D="DAV:"><D:{error.code}>{hrefs}</D:{error.code}></D:error>'
         return Response(error.value, [*headers, ("Content-Type", XML_TYPE)], body.encode())
     text = f"{error.context_info or ''}\n"
     kind = ("Content-Type", "text/plain; charset=utf-8")

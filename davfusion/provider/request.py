@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from wsgidav.dav_error import DAVError
 
+from davfusion.provider.xml import DECLARATION
 from davfusion.stores import paths
 
 Environ = dict[str, Any]
@@ -238,7 +239,4 @@ def multistatus_body(statuses: Mapping[str, int]) -> bytes:
         f"<D:status>HTTP/1.1 {status} {HTTPStatus(status).phrase}</D:status></D:response>"
         for href, status in statuses.items()
     )
-    return (
-        '<?xml version="1.0" encoding="utf-8"?>\n'
-        f'<D:multistatus xmlns:D="DAV:">{responses}</D:multistatus>'
-    ).encode()
+    return (f'{DECLARATION}<D:multistatus xmlns:D="DAV:">{responses}</D:multistatus>').encode()

@@ -141,7 +141,7 @@ def put(tree: DavTree, request: DavRequest) -> Response:
 
     tree.check_conditions(request, existing)
     check_locks()
-    modified = _client_mtime(request)
+    modified = client_mtime(request)
     # A LOCK granted while the body came in is honoured too, hence the second check.
     body = UploadBody(request.environ, expected_digests(request), check_locks)
     with translated():
@@ -158,7 +158,7 @@ def put(tree: DavTree, request: DavRequest) -> Response:
     return Response(204 if existing else 201, headers)
 
 
-def _client_mtime(request: DavRequest) -> float | None:
+def client_mtime(request: DavRequest) -> float | None:
     """X-OC-Mtime: the file's own time in seconds (ownCloud, rclone, Nextcloud clients)."""
     header = request.header("X-OC-Mtime")
     if header is None:

@@ -9,6 +9,7 @@ from defusedxml.ElementTree import fromstring
 from wsgidav.dav_error import DAVError
 
 DAV = "{DAV:}"
+DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 # XML 1.0 section 2.2: these have no place in a document, not even escaped.
 _NO_CHARACTERS = "\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff"

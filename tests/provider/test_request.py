@@ -127,7 +127,7 @@ def test_the_rest() -> None:
     for reply in (client("POST", "/"), client("MKCOL", "/"), client.put("/", b"x")):
         assert (reply.status, "PROPFIND" in reply.headers["allow"]) == (405, True)
     reply = client("OPTIONS", "/no/such")
-    assert (reply.status, reply.headers["dav"]) == (200, "1, 2, 3")
+    assert (reply.status, reply.headers["dav"][:8]) == (200, "1, 2, 3,")
     assert reply.headers["ms-author-via"] == "DAV"
     assert "LOCK" in reply.headers["allow"]
     assert client("OPTIONS", "*").status == 200

@@ -1,0 +1,118 @@
+"""PATCH with a part of a file, as sabre/dav defines it (https://sabre.io/dav/http-patch/)."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Final, NamedTuple
+
+from wsgidav.dav_error import DAVError
+
+from davfusion.provider.errors import translated
+from davfusion.provider.live_properties import version_headers
+from davfusion.provider.request import DavRequest, Response
+from davfusion.provider.tree import DavTree
+from davfusion.provider.upload import UploadBody, client_mtime, expected_digests
+from davfusion.stores.store import COPY_BUFFER, Metadata, SourceStream, Store, TransientStoreError
+
+PARTIAL_UPDATE: Final = "application/x-sabredav-partialupdate"
+ACCEPT_PATCH: Final = ("Accept-Patch", PARTIAL_UPDATE)
+"""The header that announces it (RFC 5789 section 3.1)."""
+_RANGE = re.compile(r"\s*(?:(append)|bytes\s*=\s*(\d{0,18})-(\d{0,18}))\s*", re.IGNORECASE)
+
+
+class Update(NamedTuple):
+    """Where the body goes: from byte `start`, and it has `length` bytes if that is given."""
+
+    start: int
+    length: int | None
+
+
+def parse_update_range(header: str | None, size: int) -> Update:
+    """Of X-Update-Range, for a file of `size` bytes; DAVError 400, 416 for what lies outside."""
+    match = _RANGE.fullmatch(header or "")
+    if match is None or not (match[1] or match[2] or match[3]):
+        raise DAVError(400, "X-Update-Range is missing or cannot be read.")
+    if match[1]:
+        return Update(size, None)
+    if not match[2]:  # the last so many bytes, and beyond
+        return Update(max(0, size - int(match[3])), None)
+    start = int(match[2])
+    length = int(match[3]) - start + 1 if match[3] else None
+    if start > size or (length is not None and length < 1):
+        unsatisfied = [("Content-Range", f"bytes */{size}")]
+        raise DAVError(416, "The range is none of the file.", add_headers=unsatisfied)
+    return Update(start, length)
+
+
+def patch(tree: DavTree, request: DavRequest) -> Response:
+    """Replace a part of a file, or append to it: the whole new content is stored, or nothing."""
+    metadata = tree.find(request.path, fresh=True)
+    if metadata is None:
+        raise DAVError(404, "There is no such file.")
+    if metadata["is_dir"]:
+        raise DAVError(405, "A folder has no parts to update.")
+    tree.check_conditions(request, metadata)
+    tree.check_locks(request, request.path)
+    if (request.header("Content-Type") or "").partition(";")[0].strip().lower() != PARTIAL_UPDATE:
+        raise DAVError(415, f"A PATCH is {PARTIAL_UPDATE}.", add_headers=[ACCEPT_PATCH])
+    update = parse_update_range(request.header("X-Update-Range"), metadata["bytes"])
+    body = UploadBody(
+        request.environ,
+        expected_digests(request),
+        lambda: tree.check_locks(request, request.path),
+    )
+    with translated():
+        stored = tree.store.store_fileobject(
+            _Patched(tree.store, request.path, metadata, update, body),
+            request.path,
+            if_etag=metadata.get("etag"),
+            modified=client_mtime(request),
+            content_type=metadata.get("content_type"),
+        )
+    return Response(204, version_headers(stored))
+
+
+class _Patched:
+    """The new content as a stream: the old one before the part, the body, the old one behind."""
+
+    def __init__(
+        self, store: Store, path: str, old: Metadata, update: Update, body: UploadBody
+    ) -> None:
+        self._open_old = partial(store.open_read, path, etag=old.get("etag"))
+        self._old_size = old["bytes"]
+        self._update = update
+        self._body = body
+        self._position = 0
+        self._streams = self._parts()
+        self._stream: SourceStream | None = next(self._streams)
+        self.size = body.size and max(self._old_size, update.start + body.size)
+        """Bytes that will come, None where the client does not say."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size < 0:
+            return b"".join(iter(lambda: self.read(COPY_BUFFER), b""))
+        while self._stream is not None and size:
+            if data := self._stream.read(size):
+                self._position += len(data)
+                return data
+            self._stream = next(self._streams, None)
+        return b""
+
+    def _parts(self) -> Iterator[SourceStream]:
+        start, length = self._update
+        with self._open_old(0, start) as before:
+            yield before
+        self._require(start)
+        yield self._body
+        end = self._position
+        if length not in (None, end - start):
+            raise DAVError(416, f"The range has {length} bytes, the body {end - start}.")
+        if end < self._old_size:
+            with self._open_old(end) as behind:
+                yield behind
+            self._require(self._old_size)
+
+    def _require(self, position: int) -> None:
+        """What is left of the old content must be all of it."""
+        if self._position != position:
+            raise TransientStoreError("the old content ended early")

@@ -1,0 +1,122 @@
+"""PATCH of a part of a file, as sabre/dav clients send it."""
+
+import pytest
+
+from davfusion.provider.patch import PARTIAL_UPDATE
+from davfusion.stores.memory import MemoryStore
+from davfusion.stores.observed import ObservedStore
+from tests.provider.client import CutBody, DavClient, Reply
+
+OLD = b"0123456789"
+
+
+@pytest.fixture
+def client() -> DavClient:
+    client = DavClient()
+    client.put("/f", OLD, Content_Type="text/x-kept")
+    client.mkcol("/d")
+    return client
+
+
+def patch(
+    client: DavClient,
+    where: str,
+    body: bytes,
+    path: str = "/f",
+    *,
+    chunked: bool = False,
+    **more: str,
+) -> Reply:
+    headers = {"Content-Type": PARTIAL_UPDATE, "X-Update-Range": where}
+    headers |= {name.replace("_", "-"): value for name, value in more.items()}
+    return client("PATCH", path, body, headers, chunked=chunked)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("where", "new"),
+    [
+        ("append", OLD + b"abc"),
+        ("bytes=0-2", b"abc3456789"),
+        ("bytes=4-6", b"0123abc789"),
+        ("bytes=4-", b"0123abc789"),
+        ("bytes=9-11", b"012345678abc"),
+        ("bytes=10-", OLD + b"abc"),
+        ("bytes=-3", b"0123456abc"),
+        ("bytes=-1", b"012345678abc"),
+        ("bytes=-99", b"abc3456789"),
+    ],
+)
+def test_a_part_is_replaced(client: DavClient, where: str, new: bytes, chunked: bool) -> None:
+    before = client.etag("/f")
+    reply = patch(client, where, b"abc", chunked=chunked)
+    assert reply.status == 204, reply.body
+    got = client.get("/f")
+    assert (got.body, got.headers["content-type"]) == (new, "text/x-kept")
+    assert reply.headers["etag"] == got.headers["etag"] != before
+
+
+@pytest.mark.parametrize(
+    ("where", "status"),
+    [
+        ("", 400),
+        ("bytes=-", 400),
+        ("bytes=x-2", 400),
+        ("lines=1-2", 400),
+        ("bytes=1-2,4-5", 400),
+        ("bytes=11-13", 416),
+        ("bytes=4-3", 416),
+        ("bytes=4-5", 416),
+        ("bytes=4-99999999999999", 416),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_range_that_does_not_fit_changes_nothing(
+    client: DavClient, where: str, status: int, chunked: bool
+) -> None:
+    assert patch(client, where, b"abc", chunked=chunked).status == status
+    assert client.get("/f").body == OLD
+
+
+def test_conditions_and_locks_hold(client: DavClient) -> None:
+    etag = client.etag("/f")
+    assert patch(client, "append", b"x", If_Match='"other"').status == 412
+    assert patch(client, "append", b"x", If_Match=etag).status == 204
+    assert patch(client, "append", b"x", If_Match=etag).status == 412
+    token = client.token("/f")
+    assert patch(client, "append", b"x").status == 423
+    assert patch(client, "append", b"y", If=f"({token})").status == 204
+    assert client.get("/f").body == OLD + b"xy"
+
+
+def test_what_cannot_be_patched(client: DavClient) -> None:
+    assert patch(client, "append", b"x", "/none").status == 404
+    assert patch(client, "append", b"x", "/d").status == 405
+    other = patch(client, "append", b"x", Content_Type="text/plain")
+    assert (other.status, other.headers["accept-patch"]) == (415, PARTIAL_UPDATE)
+    assert client.put("/f", b"x", Content_Range="bytes 0-0/10").status == 400
+    assert client.get("/f").body == OLD
+
+
+@pytest.mark.parametrize("where", ["append", "bytes=2-", "bytes=2-9"])
+def test_a_body_that_breaks_off_changes_nothing(client: DavClient, where: str) -> None:
+    headers = {
+        "Content-Type": PARTIAL_UPDATE, "X-Update-Range": where, "Content-Length": "8"
+    }  # fmt: skip
+    assert client("PATCH", "/f", CutBody(b"abc"), headers).status == 400
+    assert client.get("/f").body == OLD
+    assert patch(client, where, b"abcdefgh", Content_MD5="AAAAAAAAAAAAAAAAAAAAAA==").status == 400
+    assert client.get("/f").body == OLD
+
+
+def test_a_patch_is_announced_and_costs_two_reads_and_a_write() -> None:
+    store = ObservedStore(MemoryStore())
+    client = DavClient(store)
+    options = client("OPTIONS", "/").headers
+    assert "sabredav-partialupdate" in options["dav"]
+    assert ("PATCH" in options["allow"], options["accept-patch"]) == (True, PARTIAL_UPDATE)
+    client.put("/f", bytes(3_000_000))
+    store.reset()
+    assert patch(client, "bytes=2000000-2000002", b"abc").status == 204
+    assert store.calls == {"get_metadata": 1, "open_read": 2, "store_fileobject": 1}
+    assert client.get("/f").body == bytes(2_000_000) + b"abc" + bytes(999_997)
