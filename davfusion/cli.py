@@ -87,6 +87,14 @@ def command() -> None:
 )
 @click.option("--htpasswd", type=FILE, help="File of users, read again when it changes.")
 @click.option("--anonymous", is_flag=True, help="Let everyone in, on any address.")
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    envvar="DAVFUSION_CORS_ORIGIN",
+    help="Origin of web pages that may come, such as https://app.example; repeatable; none: of "
+    "no page.  [default: all with users, none without]",
+)
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
 @click.option("--tls-cert", type=FILE, help="Certificate chain (PEM), to serve https.")
 @click.option("--tls-key", type=FILE, help="Key of the certificate (PEM, not encrypted).")
@@ -218,10 +226,13 @@ def make_application(settings: ServeConfig, prepared: "PreparedShare") -> "WSGIA
     from davfusion import share  # noqa: PLC0415
     from davfusion.access_log import AccessLog  # noqa: PLC0415
     from davfusion.app import build_app  # noqa: PLC0415
+    from davfusion.cors import Cors  # noqa: PLC0415
     from davfusion.host_check import HostCheck  # noqa: PLC0415
 
     store, state_path = share.open_share(settings, prepared)
     application: WSGIApplication = build_app(settings, store, state_path)
+    if settings.origins:
+        application = Cors(application, settings.origins)
     if not (settings.has_users or settings.anonymous):
         application = HostCheck(application, settings.host)
     return AccessLog(application)

@@ -74,6 +74,8 @@ class ServeConfig:
     """(name, hash of the password)."""
     htpasswd: Path | None = None
     anonymous: bool = False
+    cors_origins: tuple[str, ...] = ()
+    """Of web pages that may read answers; none given: see `origins`."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     server: HttpServerName = "cheroot"
@@ -85,6 +87,11 @@ class ServeConfig:
     def has_users(self) -> bool:
         """Whether clients must name themselves; also true for an htpasswd file that is empty."""
         return bool(self.users or self.htpasswd)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """All where a password stands before every answer, else only those that are named."""
+        return self.cors_origins or (("*",) if self.has_users else ())
 
 
 def check(config: ServeConfig) -> ServeConfig:

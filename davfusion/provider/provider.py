@@ -141,7 +141,8 @@ def error_response(error: DAVError) -> Response:
         logger.warning("answered %d: %s", error.value, error.context_info)
     if isinstance(error, ConditionError):
         hrefs = "".join(f"<D:href>{href}</D:href>" for href in error.hrefs)
-        body = f'{DECLARATION}<D:error xmlns:D="DAV:"><D:{error.code}>{hrefs}</D:{error.code}></D:error>'
+        cause = f"<D:{error.code}>{hrefs}</D:{error.code}>"
+        body = f'{DECLARATION}<D:error xmlns:D="DAV:">{cause}</D:error>'
         return Response(error.value, [*headers, ("Content-Type", XML_TYPE)], body.encode())
     text = f"{error.context_info or ''}\n"
     kind = ("Content-Type", "text/plain; charset=utf-8")
