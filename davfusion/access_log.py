@@ -4,7 +4,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from davfusion.reverse_proxy import FORWARDED_FOR
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -12,7 +14,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger("davfusion.access")
 
 LOGGED: Final = "davfusion.logged"
-"""Of a WSGI environ: user, request and status, as they were logged."""
+"""Of a WSGI environ: what was logged."""
+
+
+class Logged(NamedTuple):
+    """What the log says of an answer that may be given again; `client` "": who is connected."""
+
+    client: str
+    user: str
+    request: str
+    status: str
+
+    def again(self, address: str) -> None:
+        """Log it once more, for the client at `address`."""
+        log_request(self.client or address, self.user, self.request, self.status, 0)
+
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
@@ -61,7 +77,7 @@ class AccessLog:
             return start_response(status, headers, exc_info)
 
         try:
-            return _Logged(self._application(environ, started), entry)
+            return _LoggedAnswer(self._application(environ, started), entry)
         except BaseException:
             entry.write()
             raise
@@ -80,12 +96,13 @@ class _Entry:
     def write(self) -> None:
         environ = self._environ
         request = f"{environ['REQUEST_METHOD']} {self._path}"
-        said = environ.get("wsgidav.auth.user_name", ""), request, self.status
-        environ[LOGGED] = said
-        log_request(environ.get("REMOTE_ADDR", ""), *said, self._clock() - self._start)
+        user, client = environ.get("wsgidav.auth.user_name", ""), environ.get(FORWARDED_FOR, "")
+        environ[LOGGED] = Logged(client, user, request, self.status)
+        address = environ.get("REMOTE_ADDR", "")
+        log_request(address, user, request, self.status, self._clock() - self._start)
 
 
-class _Logged:
+class _LoggedAnswer:
     """The answer's pieces, unchanged; its entry is written on close."""
 
     def __init__(self, pieces: Iterable[bytes], entry: _Entry) -> None:

@@ -5,7 +5,7 @@ import binascii
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wsgidav.dav_error import DAVError
 from wsgidav.dc.base_dc import BaseDomainController
@@ -19,8 +19,12 @@ from davfusion.provider.request import StartResponse, normal_path
 from davfusion.provider.state import State
 from davfusion.provider.tree import DavTree
 from davfusion.stores import paths
+from davfusion.stores.memory import MemoryStore
 from davfusion.stores.store import Store
 from davfusion.users import Users
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 REALM = "davfusion"
 _USERS = "davfusion_users"
@@ -107,10 +111,36 @@ def _drop_unreadable_credentials(environ: dict[str, Any]) -> None:
         del environ["HTTP_AUTHORIZATION"]
 
 
-def build_app(config: ServeConfig, store: Store, state_path: Path) -> DavApp:
+class Below:
+    """WSGI middleware: `application` lies below the path `prefix`, and `above` all else."""
+
+    def __init__(self, application: DavApp, prefix: str, above: DavApp) -> None:
+        self._application = application
+        self._prefix = prefix
+        self._above = above
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == self._prefix or path.startswith(self._prefix + "/"):
+            environ["SCRIPT_NAME"] += self._prefix
+            environ["PATH_INFO"] = path[len(self._prefix) :] or "/"
+        elif environ["REQUEST_METHOD"] != "OPTIONS":
+            return self._above(environ, start_response)
+        return self._application(environ, start_response)
+
+
+def build_app(config: ServeConfig, store: Store, state_path: Path) -> "WSGIApplication":
     """The application of one worker; locks and properties lie in `state_path`."""
     users = Users(config.users, config.htpasswd) if config.has_users else None
-    return make_app(DavTree(store, State(state_path), read_only=config.read_only), users)
+    app = make_app(DavTree(store, State(state_path), read_only=config.read_only), users)
+    return mounted(app, config.prefix, users) if config.prefix else app
+
+
+def mounted(app: DavApp, prefix: str, users: PasswordCheck | None) -> Below:
+    """`app` below `prefix`: Windows looks at each folder on the way there."""
+    way = MemoryStore()
+    way.create_directory(prefix)
+    return Below(app, prefix, make_app(DavTree(way, State(None), read_only=True), users))
 
 
 def make_app(tree: DavTree, users: PasswordCheck | None = None) -> DavApp:

@@ -59,6 +59,8 @@ def _parse_user(text: str) -> tuple[str, str]:
 SIZE = Parsed("size", config.parse_size)
 SECONDS = Parsed("seconds", config.parse_seconds)
 JUNK = Parsed("kinds", config.parse_junk)
+NETWORK = Parsed("address", config.parse_network)
+PREFIX = Parsed("path", config.parse_prefix)
 USER = Parsed("name:password", _parse_user)
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
@@ -96,6 +98,17 @@ def command() -> None:
     "no page.  [default: all with users, none without]",
 )
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
+@click.option("--prefix", type=PREFIX, default="", help="Path below which all lies, as /dav.")
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    type=NETWORK,
+    default=config.LOOPBACK,
+    envvar="DAVFUSION_TRUSTED_PROXY",
+    help="Address or network of a reverse proxy whose X-Forwarded headers count; repeatable.  "
+    "[default: this machine]",
+)
 @click.option("--tls-cert", type=FILE, help="Certificate chain (PEM), to serve https.")
 @click.option("--tls-key", type=FILE, help="Key of the certificate (PEM, not encrypted).")
 @click.option("--cache-dir", type=FOLDER, help="Folder of all caches.  [default: this user's]")
@@ -228,9 +241,11 @@ def make_application(settings: ServeConfig, prepared: "PreparedShare") -> "WSGIA
     from davfusion.app import build_app  # noqa: PLC0415
     from davfusion.cors import Cors  # noqa: PLC0415
     from davfusion.host_check import HostCheck  # noqa: PLC0415
+    from davfusion.reverse_proxy import ReverseProxy  # noqa: PLC0415
 
     store, state_path = share.open_share(settings, prepared)
     application: WSGIApplication = build_app(settings, store, state_path)
+    application = ReverseProxy(application, settings.trusted_proxies)
     if settings.origins:
         application = Cors(application, settings.origins)
     if not (settings.has_users or settings.anonymous):
@@ -244,7 +259,8 @@ def announce(settings: ServeConfig, listener: "socket.socket", prepared: "Prepar
 
     port = listener.getsockname()[1]
     tls = settings.tls_cert is not None
-    urls = [url_of(name, port, tls=tls) for name in reachable_names(settings.host)]
+    path = settings.prefix.removeprefix("/") + "/" if settings.prefix else ""
+    urls = [url_of(name, port, tls=tls) + path for name in reachable_names(settings.host)]
     click.echo(f"Serving {settings.target} on {' and '.join(urls)}")
     for hint in mount_hints(urls[-1], sys.platform, users=settings.has_users):
         click.echo(f"  {hint}")

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 MB: Final = 1024 * 1024
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 HttpServerName = Literal["cheroot", "granian"]
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
@@ -25,6 +26,9 @@ JUNK: Final[Mapping[str, tuple[str, ...]]] = {
     "none": (),
 }
 """AppleDouble and Finder's views; Explorer's; owner files of Microsoft Office and LibreOffice."""
+
+
+LOOPBACK: Final = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 
 
 class ConfigError(Exception):
@@ -76,6 +80,10 @@ class ServeConfig:
     anonymous: bool = False
     cors_origins: tuple[str, ...] = ()
     """Of web pages that may read answers; none given: see `origins`."""
+    prefix: str = ""
+    """Path of URLs below which all lies; without a slash at its end."""
+    trusted_proxies: tuple[Network, ...] = LOOPBACK
+    """Whose X-Forwarded headers count."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     server: HttpServerName = "cheroot"
@@ -151,3 +159,19 @@ def parse_junk(text: str) -> tuple[str, ...]:
     if unknown := [kind for kind in kinds if kind not in JUNK]:
         raise ConfigError(f"{unknown[0]!r} is none of {', '.join(JUNK)}")
     return tuple(name for kind in kinds for name in JUNK[kind])
+
+
+def parse_prefix(text: str) -> str:
+    """The path of URLs `/dav`, also given as `dav/`; "" for none. Raises ConfigError."""
+    prefix = "/" + text.strip("/") if text.strip("/") else ""
+    if not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", prefix):
+        raise ConfigError(f"{text!r} is no path such as /dav, of letters, digits and -._~")
+    return prefix
+
+
+def parse_network(text: str) -> Network:
+    """The address `10.0.0.1` or the network `10.0.0.0/8`; raises ConfigError."""
+    try:
+        return ipaddress.ip_network(text.strip())
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no address or network: {error}") from error

@@ -6,6 +6,8 @@ from email.utils import formatdate
 from functools import lru_cache
 from typing import NamedTuple
 
+from davfusion.access_log import Logged
+
 
 class Head(NamedTuple):
     """A head on both sides of its date, which is that of the sending (RFC 9110 section 6.6.1)."""
@@ -32,8 +34,8 @@ def _date(second: int) -> bytes:
 
 
 class Answer(NamedTuple):
-    """A whole answer, and what the access log says of it: user, request and status."""
+    """A whole answer, and what the access log says of it."""
 
     head: Head
     body: bytes
-    logged: tuple[str, str, str] | None
+    logged: Logged | None

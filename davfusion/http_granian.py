@@ -22,7 +22,7 @@ from granian._futures import _new_cbscheduler
 from granian._granian import SocketHolder, WorkerSignal, WSGIWorker
 from granian.http import HTTP1Settings
 
-from davfusion.access_log import LOGGED, log_request
+from davfusion.access_log import LOGGED, Logged, log_request
 from davfusion.http_body import Body, RequestBodyError
 from davfusion.http_environ import RefusedError, Source, announced_body, check
 from davfusion.http_exchange import IDLE_SECONDS
@@ -254,11 +254,11 @@ def _repeat(
     status: int,
     headers: Headers,
     content: bytes,
-    logged: tuple[str, str, str] | None,
+    logged: Logged | None,
 ) -> None:
     protocol.response_bytes(status, headers, content)
     if logged:
-        log_request(address, *logged, 0.0)
+        logged.again(address)
 
 
 def _nothing() -> None:

@@ -19,7 +19,6 @@ from cheroot.server import HTTPConnection
 from cheroot.ssl import Adapter
 from cheroot.wsgi import Server as CherootServer
 
-from davfusion.access_log import log_request
 from davfusion.http_answers import Answer
 from davfusion.http_exchange import IDLE_SECONDS, SEND_BYTES, Gateway, Request
 from davfusion.http_inbox import MAX_HEADER_BYTES, Inbox
@@ -220,7 +219,7 @@ class HttpServer(CherootServer):
             return True
         conn.rfile.skip()
         if answer.logged:
-            log_request(conn.remote_addr, *answer.logged, 0.0)
+            answer.logged.again(conn.remote_addr)
         return conn.begin_to_send(answer.head.then(answer.body))
 
     def _await(self, conn: _Connection) -> None:

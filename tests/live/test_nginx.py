@@ -1,0 +1,91 @@
+"""Debian's nginx in front, with the example of docs/reverse-proxy.md."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.live.serving import Serving, free_port, is_open, program, run, serving
+
+pytestmark = pytest.mark.live
+EXAMPLE = Path(__file__).parents[2] / "docs" / "reverse-proxy.md"
+FRAME = """
+daemon off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    {server}
+}}
+"""
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Iterator[Serving]:
+    (tmp_path / "files").mkdir()
+    options = ("--prefix", "/dav", "--anonymous")
+    with serving(str(tmp_path / "files"), tmp_path, *options) as server:
+        yield server
+
+
+@pytest.fixture
+def url(share: Serving, tmp_path: Path) -> Iterator[str]:
+    """The share as the proxy's clients know it."""
+    folder, port = tmp_path / "nginx", free_port()
+    folder.mkdir()
+    certificate = folder / "certificate"
+    run(
+        *(program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+        *("-subj", "/CN=localhost", "-keyout", f"{certificate}.key", "-out", f"{certificate}.pem"),
+    )
+    found = re.search(r"```nginx\n(.*?)```", EXAMPLE.read_text(), re.DOTALL)
+    assert found
+    server = found[1].replace("listen 443", f"listen 127.0.0.1:{port}")
+    server = server.replace("/etc/ssl/files.example.org", str(certificate))
+    server = server.replace("127.0.0.1:8080", f"127.0.0.1:{share.port}")
+    config = folder / "nginx.conf"
+    config.write_text(FRAME.format(folder=folder, server=server))
+    process = subprocess.Popen([program("nginx"), "-c", str(config), "-p", str(folder)])
+    while not is_open(port):
+        assert process.poll() is None
+    yield f"https://127.0.0.1:{port}/dav/"
+    process.terminate()
+    process.wait()
+
+
+def test_clients_behind_nginx(url: str, share: Serving) -> None:
+    replay = servers.testing_program("clientreplay").__file__
+    done = subprocess.run(
+        [sys.executable, str(replay), url, "--quiet"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_rename_and_a_large_file_by_curl(url: str, share: Serving, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(bytes(20_000_000))
+
+    def curl(*arguments: str) -> str:
+        return run(program("curl"), "-ksS", "-w", "%{http_code}", *arguments)
+
+    assert curl("-T", str(large), url + "a") == "201"
+    assert curl("-X", "MOVE", "-H", f"Destination: {url}b", url + "a") == "201"
+    assert curl("-I", url + "b").count("ength: 20000000") == 1
+    told = "X-Forwarded-For: 192.0.2.7"
+    assert curl("-H", told, "-X", "PROPFIND", "-H", "Depth: 0", url[:-1])[-3:] == "207"
+    share.stop()
+    assert '192.0.2.7 - "PROPFIND /dav" 207' in share.log.read_text()
