@@ -40,9 +40,9 @@ def copy(tree: DavTree, request: DavRequest) -> Response:
             else:
                 _copy_folder_alone(tree, transfer)
         except PartialFailureError as error:
-            tree.state.properties.copy(transfer.src, transfer.dst, failed=error.failures)
+            tree.state.copied(transfer.src, transfer.dst, failed=error.failures)
             return failed_paths(request, error)
-    tree.state.properties.copy(transfer.src, transfer.dst, tree=whole)
+    tree.state.copied(transfer.src, transfer.dst, tree=whole)
     return transfer.success
 
 
@@ -57,11 +57,9 @@ def move(tree: DavTree, request: DavRequest) -> Response:
         try:
             tree.store.move(transfer.src, transfer.dst)
         except PartialFailureError as error:
-            tree.state.properties.copy(transfer.src, transfer.dst, failed=error.failures)
+            tree.state.copied(transfer.src, transfer.dst, failed=error.failures)
             return failed_paths(request, error)
-    # RFC 4918 section 7.6: locks stay behind, and there is nothing left for them to lock.
-    tree.state.locks.remove_tree(transfer.src)
-    tree.state.properties.move_tree(transfer.src, transfer.dst)
+    tree.state.moved(transfer.src, transfer.dst)
     return transfer.success
 
 

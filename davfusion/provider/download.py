@@ -86,9 +86,15 @@ def _get(tree: DavTree, request: DavRequest, *, fresh: bool) -> Response:
     return (_folder if metadata["is_dir"] else _file)(tree, request, metadata)
 
 
+def _headers(tree: DavTree, path: str, metadata: Metadata) -> list[tuple[str, str]]:
+    headers = [*version_headers(metadata), ("Accept-Ranges", "bytes")]
+    checksum = tree.state.checksums.of(path).get(metadata.get("etag", ""))
+    return [*headers, ("OC-Checksum", checksum)] if checksum else headers
+
+
 def _file(tree: DavTree, request: DavRequest, metadata: Metadata) -> Response:
     size, kind = metadata["bytes"], content_type(request.path, metadata)
-    headers = [*version_headers(metadata), ("Accept-Ranges", "bytes")]
+    headers = _headers(tree, request.path, metadata)
     ranges = None
     if request.method == "GET" and _if_range_holds(request.header("If-Range"), metadata):
         ranges = parse_ranges(request.header("Range"), size)

@@ -1,12 +1,14 @@
-"""Live properties (RFC 4918 section 15, RFC 4331): a table of name -> how its element is written.
+"""Live properties: a table of name -> how its element is written.
 
+Those of RFC 4918 section 15, RFC 4331, 3253 and 6578, and what sync clients know from ownCloud.
 A writer takes a Resource and gives the element as text, or None where the resource lacks the
 property.
 """
 
+import hashlib
 import mimetypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,18 +22,23 @@ BINARY_TYPE = "application/octet-stream"
 FOLDER_TYPE = "httpd/unix-directory"
 
 SYNC_TOKEN = DAV + "sync-token"
-_ONLY_IF_NAMED = (DAV + "quota-", DAV + "supported-report-set", SYNC_TOKEN)
+OC = "{http://owncloud.org/ns}"
+_OC = 'xmlns:oc="http://owncloud.org/ns"'
+_ONLY_IF_NAMED = (DAV + "quota-", DAV + "supported-report-set", SYNC_TOKEN, OC)
 
 
 class Scene(NamedTuple):
     """What is the same for all resources of an answer.
 
-    `quota` is (available, used) bytes; `sync_token` tells that of a folder's path.
+    `quota` is (available, used) bytes; `sync_token` tells that of a folder's path, `checksums`
+    ETag -> checksum of a file's.
     """
 
     href: Callable[[str], str]
     quota: Callable[[], tuple[int | None, int | None]]
     sync_token: Callable[[str], str]
+    checksums: Callable[[str], Mapping[str, str]]
+    is_writable: bool
     now: float
 
 
@@ -173,6 +180,25 @@ def _reports(r: Resource) -> str:
     return f"<D:supported-report-set>{of_folders}</D:supported-report-set>"
 
 
+def _checksums(r: Resource) -> str | None:
+    known = None if r.metadata["is_dir"] else r.scene.checksums(r.path)
+    checksum = known.get(r.metadata.get("etag", "")) if known else None
+    if checksum is None:
+        return None
+    return f"<oc:checksums {_OC}><oc:checksum>{text(checksum)}</oc:checksum></oc:checksums>"
+
+
+def _id(r: Resource) -> str:
+    # Of the name: no store has one that goes with a file, so a renamed file is another one.
+    return f"<oc:id {_OC}>{hashlib.sha256(r.path.encode()).hexdigest()[:32]}</oc:id>"
+
+
+def _permissions(r: Resource) -> str:
+    """Letters of ownCloud: Get, Delete, reName, moVe, and Write, or Create file and folder (K)."""
+    letters = "GDNVCK" if r.metadata["is_dir"] else "GDNVW"
+    return f"<oc:permissions {_OC}>{letters if r.scene.is_writable else 'G'}</oc:permissions>"
+
+
 LIVE: dict[str, Callable[[Resource], str | None]] = {
     DAV + "resourcetype": _resource_type,
     DAV + "getlastmodified": _modified,
@@ -187,6 +213,9 @@ LIVE: dict[str, Callable[[Resource], str | None]] = {
     DAV + "quota-used-bytes": lambda r: _quota(r, 1, "quota-used-bytes"),
     DAV + "supported-report-set": _reports,
     SYNC_TOKEN: _sync_token,
+    OC + "checksums": _checksums,
+    OC + "id": _id,
+    OC + "permissions": _permissions,
 }
 ALLPROP = tuple(name for name in LIVE if not name.startswith(_ONLY_IF_NAMED))
 """Without what allprop is to leave out: RFC 4331 section 3, 3253 section 3.1.5, 6578 section 4."""

@@ -73,6 +73,8 @@ class DeadProperties:
 
         What lies at or below the paths `failed` did not come along, nor do its properties.
         """
+        if not (self._has_any(src) or self._has_any(dst)):
+            return
         with self._database.transaction() as connection:
             _copy(connection, src, dst, tree=tree, failed=failed)
 

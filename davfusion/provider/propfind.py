@@ -109,7 +109,16 @@ def resource_of(tree: DavTree, scene: Scene, query: Query, path: str, metadata: 
 def scene_of(tree: DavTree, request: DavRequest) -> Scene:
     """What an answer to the request is about."""
     tokens = sync_tokens(tree.store, tree.state, request.path)
-    return Scene(request.href, tree.quota, tokens, tree.clock())
+    sums = _checksums(tree, single=request.header("Depth") == "0")
+    return Scene(request.href, tree.quota, tokens, sums, not tree.read_only, tree.clock())
+
+
+def _checksums(tree: DavTree, *, single: bool) -> Callable[[str], Mapping[str, str]]:
+    """ETag -> checksum of a file, looked up for each folder once."""
+    if single:
+        return tree.state.checksums.of
+    members = lru_cache(maxsize=64)(tree.state.checksums.of_members)
+    return lambda path: members(paths.parent(path)).get(paths.name(path), {})
 
 
 def _listing(tree: DavTree, directory: str) -> dict[str, Metadata] | None:

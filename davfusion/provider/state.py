@@ -6,7 +6,7 @@ It survives restarts and a cleared cache, and is one file for all workers.
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 
@@ -22,15 +22,18 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class State:
-    """Locks, dead properties, and beside them the log of changes; `path=None`: all in memory.
+    """Locks, dead properties, and beside them what can be lost; `path=None`: all in memory.
 
     A file that SQLite cannot use is moved aside as `NAME.damaged-TIME`, and an empty one begun:
     clients can lock again, but nobody else has the properties, so it is kept for its owner.
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
-        log_path = path.with_name("sync.sqlite") if path is not None else None
-        for file in filter(None, (path, log_path)):
+        log_path, sums_path = (
+            path.with_name(name) if path is not None else None
+            for name in ("sync.sqlite", "checksums.sqlite")
+        )
+        for file in filter(None, (path, log_path, sums_path)):
             if file.exists():
                 _set_aside_if_damaged(file, clock())
         database = Database(path, locks.SCHEMA + properties.SCHEMA, durable=True)
@@ -40,17 +43,38 @@ class State:
         self.locks = locks.LockTable(sparse, clock)
         self.properties = properties.DeadProperties(sparse)
         self.sync = SyncLog(log_path)
-        self._database = database
+        sums = Database(sums_path, properties.SCHEMA, durable=False)
+        self.checksums = properties.DeadProperties(Sparse(sums, ("property",)))
+        """ETag -> what a client sent as OC-Checksum with that version."""
+        self._open = (database, self.sync, sums)
 
     def close(self) -> None:
         """Close this process's connections; the next use opens new ones."""
-        self._database.close()
-        self.sync.close()
+        for database in self._open:
+            database.close()
+
+    def note_checksum(self, path: str, etag: str, checksum: str) -> None:
+        """The version `etag` has that checksum; those of earlier versions are forgotten."""
+        self.checksums.change(path, {etag: checksum}, self.checksums.of(path).keys() - {etag})
+
+    def copied(
+        self, src: str, dst: str, *, tree: bool = True, failed: Collection[str] = ()
+    ) -> None:
+        """As DeadProperties.copy, of all that goes along."""
+        for table in (self.properties, self.checksums):
+            table.copy(src, dst, tree=tree, failed=failed)
+
+    def moved(self, src: str, dst: str) -> None:
+        """As copied, and `src` has none any more; nor locks, which stay behind (RFC 4918, 7.6)."""
+        self.locks.remove_tree(src)
+        for table in (self.properties, self.checksums):
+            table.move_tree(src, dst)
 
     def forget(self, path: str) -> None:
         """`path` and all below it are gone."""
         self.locks.remove_tree(path)
         self.properties.remove_tree(path)
+        self.checksums.remove_tree(path)
 
 
 def _set_aside_if_damaged(path: Path, now: float) -> None:

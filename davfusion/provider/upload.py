@@ -152,6 +152,8 @@ def put(tree: DavTree, request: DavRequest) -> Response:
             modified=modified,
             content_type=_media_type(request),
         )
+    if (checksum := request.header("OC-Checksum")) and _OC_CHECKSUM.fullmatch(checksum):
+        tree.state.note_checksum(request.path, stored.get("etag", ""), checksum.strip())
     headers = version_headers(stored)
     if modified is not None:
         headers.append(("X-OC-Mtime", "accepted"))

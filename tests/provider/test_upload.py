@@ -4,9 +4,12 @@ import base64
 import hashlib
 import io
 import zlib
+from pathlib import Path
 
 import pytest
 
+from davfusion.provider.state import State
+from davfusion.stores.memory import MemoryStore
 from tests.provider.client import CutBody, DavClient
 
 BODY = b"The new content."
@@ -120,3 +123,34 @@ def test_a_lock_taken_while_the_body_comes_in_is_honoured(client: DavClient) -> 
 
     assert client("PUT", "/f", Slow(BODY), {"Content-Length": str(len(BODY))}).status == 423
     assert client.get("/f").body == b"old"
+
+
+SUM = "SHA1:040f06fd774092478d450774f5ba30c5da78acc8"  # of `content`
+
+
+def test_a_checksum_is_given_back_with_the_version_it_came_with(tmp_path: Path) -> None:
+    client = DavClient(MemoryStore(), State(tmp_path / "state.sqlite"))
+    name = "{http://owncloud.org/ns}checksums"
+    inner = b'<prop><checksums xmlns="http://owncloud.org/ns"/></prop>'
+    query = b'<propfind xmlns="DAV:">%s</propfind>' % inner
+
+    def known(path: str, depth: str) -> str | None:
+        folder = path if depth == "0" else "/"
+        found = client("PROPFIND", folder, query, {"Depth": depth}).properties()[path]
+        return "".join(found[name][1].itertext()) if found[name][0] == 200 else None
+
+    client.put("/a", b"content", OC_Checksum=SUM)
+    assert client.get("/a").headers["oc-checksum"] == SUM
+    assert (known("/a", "0"), known("/a", "1")) == (SUM, SUM)
+    client("COPY", "/a", headers={"Destination": "/c"})
+    client("MOVE", "/a", headers={"Destination": "/b"})
+    assert (known("/b", "0"), known("/c", "1")) == (SUM, SUM)
+    client.state.close()
+    client = DavClient(client.store, State(tmp_path / "state.sqlite"))
+    assert client("HEAD", "/b").headers["oc-checksum"] == SUM
+    client.put("/b", b"other")
+    assert "oc-checksum" not in client.get("/b").headers
+    assert (known("/b", "0"), known("/b", "1")) == (None, None)
+    assert client.put("/b", b"broken", OC_Checksum=SUM).status == 400
+    assert name not in client.propfind("/c").properties()["/c"]
+    client.state.close()
