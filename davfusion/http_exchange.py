@@ -30,8 +30,8 @@ MAX_DRAINED_BYTES: Final = 64 * 1024
 
 _DRAIN_SECONDS: Final = 0.5
 
-SEND_BYTES: Final = 256 * 1024
-"""Bytes that are sent at a time: the client may pause within each."""
+AT_ONCE: Final = 256 * 1024
+"""Bytes up to which a body is sent together with its head, and may be repeated from memory."""
 
 _BODILESS: Final = (b"204", b"304")
 
@@ -177,7 +177,7 @@ class Request(HTTPRequest):
             self.conn.send(chunk)
             return
         self.only_piece = chunk
-        if len(chunk) <= SEND_BYTES:
+        if len(chunk) <= AT_ONCE:
             self._send_head(chunk)
         else:
             self._send_head()
@@ -238,7 +238,7 @@ class Gateway(Gateway_10):
         """Have the same bytes of a request answered alike."""
         request, inbox = self.req, self.req.conn.rfile
         question, piece = inbox.seen, request.only_piece
-        if question is None or piece is None or len(piece) > SEND_BYTES:
+        if question is None or piece is None or len(piece) > AT_ONCE:
             return  # what is large costs a copy for each client that is slow
         if request.close_connection or request.chunked_write:
             return

@@ -20,7 +20,7 @@ from cheroot.ssl import Adapter
 from cheroot.wsgi import Server as CherootServer
 
 from davfusion.http_answers import Answer
-from davfusion.http_exchange import IDLE_SECONDS, SEND_BYTES, Gateway, Request
+from davfusion.http_exchange import IDLE_SECONDS, Gateway, Request
 from davfusion.http_inbox import MAX_HEADER_BYTES, Inbox
 from davfusion.memo import Memo
 
@@ -92,8 +92,8 @@ class _Connection(HTTPConnection):
     def send(self, data: bytes | memoryview) -> None:
         """Send all; OSError when the client takes none of it for IDLE_SECONDS."""
         view = memoryview(data)
-        for start in range(0, len(view), SEND_BYTES):  # sendall's timeout counts for each piece
-            self.socket.sendall(view[start : start + SEND_BYTES])
+        while view:  # not by sendall, whose timeout counts for all of it
+            view = view[self.socket.send(view) :]
 
     def begin_to_send(self, data: bytes) -> bool:
         """Send what can be sent at once; whether that is all. communicate() sends the rest."""
