@@ -8,10 +8,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
 
 import bcrypt
 import pytest
 
+from davfusion.stores.credentials import PASSWORD
+from davfusion.stores.fsspec import FsspecStore
 from tests.live.serving import free_port, is_open, program
 
 START_SECONDS = 10
@@ -170,3 +174,36 @@ def dav_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DavServer]:
         finally:
             process.terminate()
             process.wait()
+
+
+@pytest.fixture
+def sftp_store(sftp_server: SftpServer, tmp_path: Path) -> Iterator[FsspecStore]:
+    """A new folder."""
+    (tmp_path / "a root").mkdir()
+    store = FsspecStore(f"{sftp_server.address}{tmp_path}/a%20root")
+    yield store
+    store.reconnect()
+
+
+@pytest.fixture
+def ftp_store(ftp_server: FtpServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FsspecStore]:
+    """A new folder."""
+    monkeypatch.setenv(PASSWORD, "secret")
+    root = f"a root {uuid4().hex}"
+    (ftp_server.root / root).mkdir()
+    store = FsspecStore(f"{ftp_server.address}/{quote(root)}")
+    yield store
+    store.reconnect()
+
+
+@pytest.fixture
+def dav_store(dav_server: DavServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FsspecStore]:
+    """A new folder."""
+    monkeypatch.setenv(PASSWORD, "secret")
+    root = f"a root {uuid4().hex}"
+    above = FsspecStore(dav_server.address)
+    above.create_directory(f"/{root}")
+    above.reconnect()
+    store = FsspecStore(f"{dav_server.address}/{quote(root)}")
+    yield store
+    store.reconnect()

@@ -63,7 +63,7 @@ def is_left_out() -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot run here; pytest_terminal_summary says so in one line."""
     if is_left_out():
-        needed = {"s3_server", "dropbox_server"}
+        needed = {"s3_server", "dropbox_server", "dav_proxy"}
         left_out = [item for item in items if needed & {*getattr(item, "fixturenames", ())}]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from davfusion.stores.fsspec import FsspecStore
 from tests.live.serving import Serving, serving
 from tests.servers import S3Server
 
 
-@pytest.fixture(params=["local", "memory", "s3", "dropbox"])
+@pytest.fixture(params=["local", "memory", "s3", "dropbox", "sftp", "webdav"])
 def share(request: pytest.FixtureRequest, http_name: str, tmp_path: Path) -> Iterator[Serving]:
     """Every store in turn, on granian S3 alone: what is above HTTP is the same."""
     if request.param == "s3":
@@ -18,8 +19,8 @@ def share(request: pytest.FixtureRequest, http_name: str, tmp_path: Path) -> Ite
         return
     if http_name == "granian":
         pytest.skip("on granian, the share on S3 stands for all")
-    if request.param == "dropbox":
-        yield request.getfixturevalue("dropbox_share")
+    if request.param in ("dropbox", "sftp", "webdav"):
+        yield request.getfixturevalue(f"{request.param}_share")
         return
     (tmp_path / "files").mkdir()
     target = str(tmp_path / "files") if request.param == "local" else "memory:"
@@ -40,4 +41,18 @@ def dropbox_share(dropbox: Any, tmp_path: Path) -> Iterator[Serving]:
     """A folder of a Dropbox that is empty else."""
     dropbox.other.mkdir("/Served")
     with serving("dropbox:/served", tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def sftp_share(sftp_store: FsspecStore, tmp_path: Path) -> Iterator[Serving]:
+    """A new folder of an SSH server."""
+    with serving(sftp_store.get_name(), tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def webdav_share(dav_store: FsspecStore, tmp_path: Path) -> Iterator[Serving]:
+    """A new folder of another DAV server, which has each write before it is answered."""
+    with serving(dav_store.get_name(), tmp_path, "--write-mode", "through") as server:
         yield server

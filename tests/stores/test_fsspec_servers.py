@@ -1,19 +1,18 @@
-"""FsspecStore by the contract, on real servers."""
+"""FsspecStore by the contract, on real servers, alone and below the caches."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
-from uuid import uuid4
 
 import pytest
 
-from davfusion.stores.credentials import PASSWORD
+from davfusion.cache.caching_store import CachingStore
+from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.stores.fsspec import FsspecStore
+from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import Store
 from tests.conformance import NAMES, StoreConformance
-from tests.fsspec_servers import DavServer, FtpServer, SftpServer
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 FTP_NAMES = [name for name in NAMES if "\n" not in name]
 """A command of FTP is a line."""
@@ -21,22 +20,14 @@ FTP_NAMES = [name for name in NAMES if "\n" not in name]
 
 class TestSftp(StoreConformance):
     @pytest.fixture
-    def store(self, sftp_server: SftpServer, tmp_path: Path) -> Iterator[Store]:
-        (tmp_path / "a root").mkdir()
-        store = FsspecStore(f"{sftp_server.address}{tmp_path}/a%20root")
-        yield store
-        store.reconnect()
+    def store(self, sftp_store: FsspecStore) -> Store:
+        return sftp_store
 
 
 class TestFtp(StoreConformance):
     @pytest.fixture
-    def store(self, ftp_server: FtpServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-        monkeypatch.setenv(PASSWORD, "secret")
-        root = uuid4().hex
-        (ftp_server.root / root).mkdir()
-        store = FsspecStore(f"{ftp_server.address}/{root}")
-        yield store
-        store.reconnect()
+    def store(self, ftp_store: FsspecStore) -> Store:
+        return ftp_store
 
     @pytest.mark.parametrize("name", FTP_NAMES, ids=ascii)
     def test_names(self, store: Store, name: str) -> None:
@@ -45,10 +36,21 @@ class TestFtp(StoreConformance):
 
 class TestWebDav(StoreConformance):
     @pytest.fixture
-    def store(self, dav_server: DavServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-        monkeypatch.setenv(PASSWORD, "secret")
-        root = f"a root {uuid4().hex}"
-        FsspecStore(dav_server.address).create_directory(f"/{root}")
-        store = FsspecStore(f"{dav_server.address}/{quote(root)}")
+    def store(self, dav_store: FsspecStore) -> Store:
+        return dav_store
+
+
+class TestCachedSftp(StoreConformance):
+    @pytest.fixture
+    def store(self, sftp_store: FsspecStore, tmp_path: Path) -> Store:
+        return CachingStore(RetryingStore(sftp_store), cache_dir=tmp_path / "cache")
+
+
+class TestWrittenBackWebDav(StoreConformance):
+    @pytest.fixture
+    def store(self, dav_store: FsspecStore, tmp_path: Path) -> Iterator[Store]:
+        store = MultiprocessingCachingStore(
+            RetryingStore(dav_store), cache_dir=tmp_path / "cache", write_back_delay=0
+        )
         yield store
-        store.reconnect()
+        store.close()

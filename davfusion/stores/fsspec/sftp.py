@@ -14,7 +14,12 @@ from fsspec.implementations.sftp import SFTPFileSystem
 
 from davfusion.stores.fsspec.backend import require_version, version_of
 from davfusion.stores.fsspec.folders import FolderBackend
-from davfusion.stores.store import Metadata, NoSuchFilesytemObjectError, ReadableStream
+from davfusion.stores.store import (
+    Metadata,
+    NoSuchFilesytemObjectError,
+    ReadableStream,
+    StoreAutorizationError,
+)
 
 TIMEOUT: Final = 30.0
 """Seconds without an answer."""
@@ -22,6 +27,19 @@ _WINDOW: Final = 4 * 1024 * 1024
 """Bytes asked for ahead of the reader; paramiko keeps all of it in memory."""
 _REQUEST: Final = 32 * 1024
 """Bytes of one read or write; servers need not take more (draft-ietf-secsh-filexfer-02, 3)."""
+
+
+class _OnlyKnownHosts(paramiko.MissingHostKeyPolicy):
+    def missing_host_key(
+        self,
+        client: paramiko.SSHClient,  # noqa: ARG002 - paramiko's signature
+        hostname: str,
+        key: paramiko.PKey,
+    ) -> None:
+        raise StoreAutorizationError(
+            f"the key of {hostname} ({key.get_name()} {key.fingerprint}) is not in "
+            "~/.ssh/known_hosts: connect once with sftp, and compare it"
+        )
 
 
 class KnownHostsFileSystem(SFTPFileSystem):  # type: ignore[misc] # fsspec has no types
@@ -44,7 +62,7 @@ class SftpBackend(FolderBackend):
 
     filesystem_class: ClassVar[type | None] = KnownHostsFileSystem
     options: ClassVar[Mapping[str, Any]] = {
-        "host_key_policy": "reject",
+        "host_key_policy": _OnlyKnownHosts(),
         "timeout": TIMEOUT,
         "banner_timeout": TIMEOUT,
         "auth_timeout": TIMEOUT,

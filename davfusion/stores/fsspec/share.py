@@ -45,8 +45,9 @@ class FsspecShare:
         if is_hidden(path):
             raise NoSuchFilesytemObjectError(path)
         try:
-            return backend.stat(self.at(path))
-        except (FileNotFoundError, NoSuchFilesytemObjectError):
+            with backend_errors(path):
+                return backend.stat(self.at(path))
+        except NoSuchFilesytemObjectError:
             if path != paths.ROOT:
                 raise
             return self._missing_root(backend)
@@ -67,8 +68,9 @@ class FsspecShare:
     def listing_of_all(self, backend: Backend, directory: str) -> dict[str, Metadata]:
         """As listing, with what is hidden."""
         try:
-            return backend.listing(self.at(directory))
-        except (FileNotFoundError, NoSuchFilesytemObjectError):
+            with backend_errors(directory):
+                return backend.listing(self.at(directory))
+        except NoSuchFilesytemObjectError:
             if directory != paths.ROOT:
                 raise
             self._missing_root(backend)

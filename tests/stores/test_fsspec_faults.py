@@ -1,0 +1,249 @@
+"""What FsspecStore makes of servers that fail, break off or refuse, and of what others leave."""
+
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from davfusion.stores.credentials import PASSWORD
+from davfusion.stores.errors import UnreachableError
+from davfusion.stores.fsspec import FsspecStore
+from davfusion.stores.fsspec.share import WORK
+from davfusion.stores.retry import RetryPolicy
+from davfusion.stores.retrying import RetryingStore
+from davfusion.stores.store import (
+    ConflictError,
+    StoreAccessError,
+    StoreAutorizationError,
+    TransientStoreError,
+)
+from tests.conformance import BINARY, LARGE, Source, contents, put
+from tests.fsspec_servers import DavServer, FtpServer, SftpServer
+from tests.live.serving import free_port
+from tests.servers import fault_proxy
+
+pytestmark = pytest.mark.live
+
+NOW = time.time()
+NO_PAUSE = RetryPolicy(sleep=lambda _: None)
+
+
+def end_sessions(server: SftpServer) -> None:
+    """Kill the processes that serve the connections there are."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    for pid in map(int, children.read_text().split()):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_an_upload_whose_connection_breaks_leaves_the_old_file(
+    sftp_server: SftpServer, sftp_store: FsspecStore
+) -> None:
+    put(sftp_store, "/file", b"old")
+    with pytest.raises(TransientStoreError):
+        sftp_store.store_fileobject(Source(LARGE, lambda: end_sessions(sftp_server)), "/file")
+    assert contents(sftp_store, "/") == {"file": b"old"}
+    put(sftp_store, "/file", b"new")
+    assert sftp_store.get_file("/file") == b"new"
+
+
+def test_a_download_goes_on_over_a_new_connection(
+    sftp_server: SftpServer, sftp_store: FsspecStore
+) -> None:
+    store = RetryingStore(sftp_store, NO_PAUSE)
+    put(store, "/file", LARGE * 4)
+    with store.open_read("/file") as stream:
+        begun = stream.read(100_000)
+        end_sessions(sftp_server)
+        assert begun + stream.read() == LARGE * 4
+
+
+def test_what_a_crash_left_is_removed_a_day_later(sftp_store: FsspecStore, tmp_path: Path) -> None:
+    put(sftp_store, "/file")
+    work = tmp_path / "a root" / WORK
+    left, fresh, replaced = (work / name for name in ("upload-left", "upload-new", "replaced-x"))
+    for made in (left, fresh, replaced):
+        made.write_bytes(b"half")
+    for old in (left, replaced):
+        os.utime(old, (NOW - 90_000, NOW - 90_000))
+    sftp_store.check_access()
+    assert set(work.iterdir()) == {fresh, replaced}
+    assert contents(sftp_store, "/") == {"file": b"content"}
+
+
+def test_links_lead_to_files_only(sftp_store: FsspecStore, tmp_path: Path) -> None:
+    root, outside = tmp_path / "a root", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_bytes(b"kept")
+    put(sftp_store, "/dir/file")
+    (root / "dir" / "to a file").symlink_to(root / "dir" / "file")
+    (root / "dir" / "to a folder").symlink_to(outside)
+    (root / "dir" / "to itself").symlink_to(root / "dir")
+    (root / "dir" / "to nothing").symlink_to(root / "none")
+    assert contents(sftp_store, "/dir") == {"file": b"content", "to a file": b"content"}
+    assert not sftp_store.exists("/dir/to a folder")
+    sftp_store.delete("/dir", is_dir=True)
+    assert contents(sftp_store, "/") == {}
+    assert (outside / "kept").read_bytes() == b"kept"
+
+
+def test_a_host_that_is_not_known_is_refused(
+    sftp_server: SftpServer, sftp_store: FsspecStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = sftp_server.home / ".ssh" / "known_hosts"
+    text = known.read_text()
+    known.write_text("")
+    try:
+        with pytest.raises(StoreAutorizationError, match="known_hosts"):
+            sftp_store.check_access()
+    finally:
+        known.write_text(text)
+    sftp_store.check_access()
+
+
+def test_credentials_that_are_refused(
+    sftp_server: SftpServer,
+    ftp_server: FtpServer,
+    dav_server: DavServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(PASSWORD, "wrong")
+    for url in (ftp_server.address, dav_server.address):
+        with pytest.raises(StoreAutorizationError) as caught:
+            FsspecStore(url).check_access()
+        assert "wrong" not in str(caught.value)
+    keyless = FsspecStore(sftp_server.address, look_for_keys=False, allow_agent=False)
+    with pytest.raises(StoreAutorizationError):
+        keyless.check_access()
+
+
+def test_a_password_from_netrc(
+    dav_server: DavServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PASSWORD, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    netrc.chmod(0o600)
+    for user in ("me@", ""):
+        store = FsspecStore(f"webdav://{user}127.0.0.1:{dav_server.port}")
+        store.check_access()
+        assert "secret" not in store.get_name()
+    with pytest.raises(StoreAutorizationError):
+        FsspecStore(f"webdav://other@127.0.0.1:{dav_server.port}").check_access()
+
+
+@pytest.mark.parametrize("scheme", ["sftp", "ftp", "webdav"])
+def test_nobody_answers(scheme: str) -> None:
+    with pytest.raises(UnreachableError):
+        FsspecStore(f"{scheme}://127.0.0.1:{free_port()}/folder").check_access()
+
+
+def test_a_folder_that_is_not_there(
+    sftp_server: SftpServer, ftp_server: FtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD, "secret")
+    for url in (sftp_server.address, ftp_server.address):
+        with pytest.raises(StoreAccessError) as caught:
+            FsspecStore(f"{url}/no such/folder").get_directory_metadata("/")
+        assert caught.value.status == 502
+
+
+@pytest.fixture
+def dav_proxy(dav_server: DavServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A proxy before Apache that can fail."""
+    monkeypatch.setenv(PASSWORD, "secret")
+    with fault_proxy(dav_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def flaky_dav(dav_store: FsspecStore, dav_proxy: Any) -> Iterator[FsspecStore]:
+    """The store dav_store, by way of the proxy."""
+    folder = dav_store.get_name().rpartition("/")[2]
+    store = FsspecStore(f"webdav://me@127.0.0.1:{dav_proxy.port}/{folder}")
+    yield store
+    store.reconnect()
+
+
+def test_what_passes_is_tried_again(flaky_dav: FsspecStore, dav_proxy: Any) -> None:
+    put(flaky_dav, "/file", b"old")
+    dav_proxy.rules = [{"match": "PROPFIND", "action": "status", "headers": {"Retry-After": "7"}}]
+    with pytest.raises(TransientStoreError) as caught:
+        flaky_dav.get_metadata("/file")
+    assert caught.value.retry_after == 7
+    for rule in (
+        {"action": "drop"},
+        {"action": "status", "status": 502},
+        {"action": "drop_after", "match": "PUT"},
+    ):
+        dav_proxy.rules = [rule | {"times": 1}]
+        put(RetryingStore(flaky_dav, NO_PAUSE), "/file", BINARY)
+        assert flaky_dav.get_file("/file") == BINARY
+
+
+def test_an_upload_that_breaks_off_leaves_the_old_file(
+    flaky_dav: FsspecStore, dav_proxy: Any
+) -> None:
+    put(flaky_dav, "/file", b"old")
+    dav_proxy.rules = [{"match": "PUT", "action": "cut_request", "bytes": 100_000}]
+    with pytest.raises(TransientStoreError):
+        put(flaky_dav, "/file", LARGE)
+    dav_proxy.rules = []
+    assert contents(flaky_dav, "/") == {"file": b"old"}
+
+
+def test_a_download_that_breaks_off_goes_on(flaky_dav: FsspecStore, dav_proxy: Any) -> None:
+    put(flaky_dav, "/file", LARGE)
+    dav_proxy.rules = [{"match": "GET", "action": "cut_response", "bytes": 99_999, "times": 2}]
+    with RetryingStore(flaky_dav, NO_PAUSE).open_read("/file", 10) as stream:
+        assert stream.read() == LARGE[10:]
+
+
+def test_the_server_itself_refuses_another_version(
+    dav_server: DavServer, dav_store: FsspecStore
+) -> None:
+    """Also one that came after we looked. Apache has weak ETags for what has just changed."""
+    put(dav_store, "/file", b"old")
+    root = dav_server.root / unquote(dav_store.get_name()).rpartition("/")[2]
+    os.utime(root / "file", (NOW - 3600, NOW - 3600))
+    etag = dav_store.get_metadata("/file")["etag"]
+
+    class Racing(io.BytesIO):
+        asked = 0
+
+        def tell(self) -> int:
+            self.asked += 1
+            if self.asked == 2:  # the first is for the size
+                put(dav_store, "/file", b"foreign")
+            return super().tell()
+
+    ours = Racing(b"ours")
+    with pytest.raises(ConflictError, match="412"):
+        dav_store.store_fileobject(ours, "/file", if_etag=etag)
+    assert ours.asked == 2
+    assert dav_store.get_file("/file") == b"foreign"
+
+
+def test_what_a_dav_server_is_asked(flaky_dav: FsspecStore, dav_proxy: Any) -> None:
+    for n in range(20):
+        put(flaky_dav, f"/dir/sub/{n}")
+
+    def asked(call: Callable[[], object]) -> dict[str, int]:
+        methods = ("PROPFIND", "GET", "PUT", "DELETE", "PROPPATCH", "MKCOL")
+        dav_proxy.rules = [{"match": f"^{method} ", "skip": 999} for method in methods]
+        call()
+        return {rule["match"][1:-1]: rule["seen"] for rule in dav_proxy.rules if rule["seen"]}
+
+    file = io.BytesIO(BINARY)
+    assert asked(lambda: flaky_dav.get_directory_metadata("/dir/sub")) == {"PROPFIND": 1}
+    assert asked(lambda: flaky_dav.get_metadata("/dir/sub/7")) == {"PROPFIND": 1}
+    assert asked(lambda: flaky_dav.open_read("/dir/sub/7", 2, 3).read()) == {"GET": 1}
+    stored = asked(lambda: flaky_dav.store_fileobject(file, "/dir/sub/7"))
+    assert stored == {"PROPFIND": 2, "PUT": 1}
+    assert asked(lambda: flaky_dav.delete("/dir", is_dir=True)) == {"PROPFIND": 1, "DELETE": 1}
