@@ -1,13 +1,19 @@
-"""FsspecStore by the contract: on fsspec's local files and memory."""
+"""FsspecStore by the contract: on fsspec's local files and memory, and on an object store."""
 
+import io
+import time
 from pathlib import Path
 from uuid import uuid4
 
+import fsspec
 import pytest
 
 from davfusion.stores.fsspec import FsspecStore
-from davfusion.stores.store import Store
-from tests.conformance import StoreConformance
+from davfusion.stores.store import Store, StoreAccessError
+from tests.conformance import MTIME, StoreConformance, names, put
+from tests.flat_filesystem import FlatFileSystem
+
+fsspec.register_implementation("flat", FlatFileSystem, clobber=True)
 
 
 class TestLocal(StoreConformance):
@@ -21,3 +27,54 @@ class TestMemory(StoreConformance):
     @pytest.fixture
     def store(self) -> Store:
         return FsspecStore(f"memory://{uuid4().hex}")
+
+
+class TestObjectStore(StoreConformance):
+    @pytest.fixture
+    def store(self) -> Store:
+        return FsspecStore("flat://bucket/a root", objects={})
+
+    def test_a_given_time_and_type_are_kept(self, store: Store) -> None:
+        """Not here: by fsspec's interface no time can be given."""
+        stored = store.store_fileobject(io.BytesIO(b"png"), "/file", modified=MTIME)
+        assert stored["modified"] == pytest.approx(time.time(), abs=60)
+
+
+def test_an_object_store_shows_only_what_a_path_can_name() -> None:
+    objects = {"bucket/share/a//b": b"", "bucket/share/../c": b"", "bucket/other": b""}
+    store = FsspecStore("flat://bucket/share", objects=objects)
+    put(store, "/dir/file")
+    store.delete("/dir/file")
+    assert names(store, "/") == {"dir", "a"}
+    assert store.get_directory_metadata("/dir") == {}
+    store.delete("/dir", is_dir=True)
+    assert not [key for key in objects if "dir" in key]
+
+
+def test_names_are_no_patterns() -> None:
+    """fsspec's own rm(), cp() and mv() take `*` and `[` in names for patterns."""
+    objects: dict[str, bytes] = {}
+    store = FsspecStore("flat://bucket/share", objects=objects)
+    for name in ("/*", "/[a]", "/a", "/dir*/x", "/dir2/x"):
+        put(store, name)
+    store.duplicate("/dir*", "/copy")
+    store.move("/[a]", "/b")
+    store.delete("/*")
+    store.delete("/dir*", is_dir=True)
+    assert names(store, "/") == {"a", "b", "copy", "dir2"}
+
+
+def test_a_backend_that_cannot_write_says_so() -> None:
+    class ReadOnly(FlatFileSystem):
+        protocol = "readonly"
+        put_file = fsspec.AbstractFileSystem.put_file
+
+        def _open(self, *_: object, **__: object) -> None:
+            raise NotImplementedError
+
+    fsspec.register_implementation("readonly", ReadOnly, clobber=True)
+    store = FsspecStore("readonly://bucket", objects={"bucket/file": b"content"})
+    assert store.get_file("/file") == b"content"
+    with pytest.raises(StoreAccessError) as caught:
+        put(store, "/new")
+    assert caught.value.status == 501
