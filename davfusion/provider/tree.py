@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from unicodedata import normalize
 
 from wsgidav.dav_error import DAVError
 
@@ -42,9 +43,25 @@ class DavTree:
     def canonical_path(self, path: str) -> str:
         """`path` in the spelling of what is there; as it is where the service cannot be asked."""
         try:
-            return self.store.canonical_path(path)
+            canonical = self.store.canonical_path(path)
+            return canonical if canonical.isascii() else self._twin(canonical)
         except StoreAccessError:
             return path
+
+    def _twin(self, path: str) -> str:
+        """The path as it is stored, if only that has the same letters composed otherwise.
+
+        macOS sends the decomposed form (NFD) of names that other systems have composed (NFC).
+        """
+        found, names = paths.ROOT, path[1:].split("/")
+        for number, name in enumerate(names):
+            forms = [name, *({normalize("NFC", name), normalize("NFD", name)} - {name})]
+            twins = [paths.join(found, form) for form in forms]
+            there = twins[0] if len(twins) == 1 else next(filter(self.store.exists, twins), None)
+            if there is None:
+                return paths.join(found, "/".join(names[number:]))
+            found = there
+        return found
 
     def find(self, path: str, *, fresh: bool = False) -> Metadata | None:
         """Metadata of what is at `path`, None for nothing; `fresh` as the service says now."""
