@@ -30,11 +30,12 @@ class ReverseProxy:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        if self._trusts(environ.get("REMOTE_ADDR", "")):
-            self._believe(environ)
-        else:
-            for name in _TOLD:
-                environ.pop(name, None)
+        if told := [name for name in _TOLD if name in environ]:
+            if self._trusts(environ.get("REMOTE_ADDR", "")):
+                self._believe(environ)
+            else:
+                for name in told:
+                    del environ[name]
         return self._application(environ, start_response)
 
     def _trusts(self, address: str) -> bool:

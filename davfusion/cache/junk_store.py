@@ -1,5 +1,6 @@
 """JunkStore: what systems and programs leave beside the user's files stays on this machine."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -47,10 +48,12 @@ class JunkStore(StoreWrapper):
         self._stamp = Stamp(folder)
 
     def get_metadata(self, path: str) -> Metadata:
-        return self._kept(paths.check_path(path)) or super().get_metadata(path)
+        return self._kept(paths.check_path(path)) or self._store.get_metadata(path)
 
     def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
-        return super().get_directory_metadata(directory) | self._kept_in(directory)
+        found = self._store.get_directory_metadata(paths.check_path(directory))
+        kept = self._kept_in(directory)
+        return found | kept if kept else found
 
     def get_directory_listing(self, directory: str) -> list[str]:
         return Store.get_directory_listing(self, directory)
@@ -193,7 +196,7 @@ class JunkStore(StoreWrapper):
 
     def _is_junk(self, path: str) -> bool:
         """Whether that is for this disk, as far as it can hold the names."""
-        return bool(self._matches(paths.name(path))) and not any(
+        return self._matches(paths.name(path)) is not None and not any(
             is_reserved_name(name) or len(name.encode()) > _LONGEST_NAME for name in path.split("/")
         )
 
@@ -216,7 +219,7 @@ class JunkStore(StoreWrapper):
             return True
 
     def _kept_in(self, directory: str) -> dict[str, Metadata]:
-        if not self._place(directory).is_dir():
+        if not os.path.isdir(f"{self._root}{directory}"):  # noqa: PTH112 - each listing asks
             return {}
         with suppress(NoSuchFilesytemObjectError):
             found = self._junk.get_directory_metadata(directory)

@@ -12,7 +12,7 @@ from davfusion.provider.errors import translated
 from davfusion.provider.live_properties import ALLPROP, LIVE, Resource, Scene, has_property
 from davfusion.provider.locks import Lock
 from davfusion.provider.request import XML_TYPE, DavRequest, Response
-from davfusion.provider.syncing import sync_tokens
+from davfusion.provider.syncing import SyncTokens
 from davfusion.provider.tree import DavTree
 from davfusion.provider.xml import DAV
 from davfusion.stores import paths
@@ -108,17 +108,27 @@ def resource_of(tree: DavTree, scene: Scene, query: Query, path: str, metadata: 
 
 def scene_of(tree: DavTree, request: DavRequest) -> Scene:
     """What an answer to the request is about."""
-    tokens = sync_tokens(tree.store, tree.state, request.path)
-    sums = _checksums(tree, single=request.header("Depth") == "0")
+    tokens = SyncTokens(tree.store, tree.state, request.path)
+    sums = _Checksums(tree, single=request.header("Depth") == "0")
     return Scene(request.href, tree.quota, tokens, sums, not tree.read_only, tree.clock())
 
 
-def _checksums(tree: DavTree, *, single: bool) -> Callable[[str], Mapping[str, str]]:
-    """ETag -> checksum of a file, looked up for each folder once."""
-    if single:
-        return tree.state.checksums.of
-    members = lru_cache(maxsize=64)(tree.state.checksums.of_members)
-    return lambda path: members(paths.parent(path)).get(paths.name(path), {})
+class _Checksums:
+    """ETag -> checksum of a file; looked up for each folder once, or for a `single` file."""
+
+    def __init__(self, tree: DavTree, *, single: bool) -> None:
+        self._of = tree.state.checksums.of
+        self._of_members = tree.state.checksums.of_members
+        self._single = single
+        self._folders: dict[str, Mapping[str, Mapping[str, str]]] = {}
+
+    def __call__(self, path: str) -> Mapping[str, str]:
+        if self._single:
+            return self._of(path)
+        folder = paths.parent(path)
+        if folder not in self._folders:
+            self._folders = {folder: self._of_members(folder)}
+        return self._folders[folder].get(paths.name(path), {})
 
 
 def _listing(tree: DavTree, directory: str) -> dict[str, Metadata] | None:

@@ -3,9 +3,9 @@
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from wsgidav.dav_error import DAVError
 
@@ -75,13 +75,18 @@ def _version(metadata: Metadata, dead: Mapping[str, str] | None) -> str:
     return f"{version} {hashlib.sha256(repr(sorted(dead.items())).encode()).hexdigest()}"
 
 
-def sync_tokens(store: Store, state: State, top: str) -> Callable[[str], str]:
-    """What tells the token of `top` and of folders below it; all of it is looked at once."""
-    look_once = cache(look)
+class SyncTokens:
+    """Tells the token of `top` and of folders below it; all of it is looked at, once."""
 
-    def token(folder: str) -> str:
+    def __init__(self, store: Store, state: State, top: str) -> None:
+        self._store = store
+        self._state = state
+        self._top = top
+        self._has_looked = False
+
+    def __call__(self, folder: str) -> str:
         with available():
-            look_once(store, state, Scope(top, deep=True))
-            return state.sync.token(folder)
-
-    return token
+            if not self._has_looked:
+                look(self._store, self._state, Scope(self._top, deep=True))
+                self._has_looked = True
+            return self._state.sync.token(folder)

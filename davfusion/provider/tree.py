@@ -18,7 +18,7 @@ from davfusion.provider.locks import LockedError
 from davfusion.provider.request import DavRequest
 from davfusion.provider.state import State
 from davfusion.provider.sync_log import PREFIX
-from davfusion.provider.syncing import sync_tokens
+from davfusion.provider.syncing import SyncTokens
 from davfusion.stores import paths
 from davfusion.stores.errors import NoSuchFilesytemObjectError, StoreAccessError
 from davfusion.stores.store import Metadata, Store
@@ -163,7 +163,7 @@ class DavTree:
         """What RFC 6578 section 5 lets stand in an If header; "" for what is no folder."""
         found = self.find(path)
         is_dir = found is not None and found["is_dir"]
-        return sync_tokens(self.store, self.state, path)(path) if is_dir else ""
+        return SyncTokens(self.store, self.state, path)(path) if is_dir else ""
 
     def check_locks(
         self, request: DavRequest, path: str, *, tree: bool = False, membership: bool = False
