@@ -1,20 +1,25 @@
 """PROPPATCH (RFC 4918 section 9.2): all instructions are carried out, or none."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from xml.etree.ElementTree import Element
 
 from wsgidav.dav_error import DAVError
 
 from davfusion.provider import xml
+from davfusion.provider.conditions import parse_http_date
+from davfusion.provider.errors import translated
 from davfusion.provider.live_properties import LIVE
 from davfusion.provider.request import XML_TYPE, DavRequest, Response
 from davfusion.provider.tree import DavTree
 from davfusion.provider.xml import DAV
+from davfusion.stores.store import Metadata
 
+_DATE = DAV + "getlastmodified"
 _PROTECTED = (
     "<D:status>HTTP/1.1 403 Forbidden</D:status>"
     "<D:error><D:cannot-modify-protected-property/></D:error>"
 )
+_UNREADABLE = "<D:status>HTTP/1.1 409 Conflict</D:status>"
 _DEPENDENT = "<D:status>HTTP/1.1 424 Failed Dependency</D:status>"
 _OK = "<D:status>HTTP/1.1 200 OK</D:status>"
 
@@ -51,18 +56,22 @@ def _new_value(root: Element, instruction: Element, prop: Element, element: Elem
 
 
 def proppatch(tree: DavTree, request: DavRequest) -> Response:
-    """Set and remove dead properties; live ones are protected."""
+    """Set and remove dead properties, and set a file's date; other live ones are protected."""
     metadata = tree.target(request)
     tree.check_conditions(request, metadata)
     tree.check_locks(request, request.path)
     changes = parse_update(request.body())
-    refused = [name for name in changes if name in LIVE]
+    date = None if metadata["is_dir"] else changes.get(_DATE)
+    refused = [name for name in changes if name in LIVE and not (date and name == _DATE)]
+    when = parse_http_date(xml.parse(date.encode()).text) if date else None
     if refused:
         stats = refused_stats(changes, refused)
+    elif date and when is None:
+        stats = refused_stats(changes, [_DATE], _UNREADABLE)
     else:
-        values = {name: value for name, value in changes.items() if value is not None}
-        removed = [name for name, value in changes.items() if value is None]
-        tree.state.properties.change(request.path, values, removed)
+        if when is not None:
+            _set_modified(tree, request.path, metadata, when)
+        _change_dead(tree, request.path, changes)
         stats = _propstat(list(changes), _OK)
     href = request.href(request.path, is_dir=metadata["is_dir"])
     body = (
@@ -72,10 +81,33 @@ def proppatch(tree: DavTree, request: DavRequest) -> Response:
     return Response(207, [("Content-Type", XML_TYPE)], body.encode())
 
 
-def refused_stats(names: Iterable[str], refused: list[str]) -> str:
+def _set_modified(tree: DavTree, path: str, metadata: Metadata, when: int) -> None:
+    """No service changes a date alone: the content is stored again with it."""
+    if when == int(metadata["modified"]):
+        return
+    etag = metadata.get("etag")
+    with translated(), tree.store.open_read(path, etag=etag) as content:
+        tree.store.store_fileobject(
+            content,
+            path,
+            if_etag=etag,
+            modified=when,
+            content_type=metadata.get("content_type"),
+        )
+
+
+def _change_dead(tree: DavTree, path: str, changes: Mapping[str, str | None]) -> None:
+    dead = {name: value for name, value in changes.items() if name not in LIVE}
+    removed = [name for name, value in dead.items() if value is None]
+    if dead:
+        values = {name: value for name, value in dead.items() if value is not None}
+        tree.state.properties.change(path, values, removed)
+
+
+def refused_stats(names: Iterable[str], refused: list[str], why: str = _PROTECTED) -> str:
     """The propstat elements of `names` where some are refused, and so all fail."""
     allowed = [name for name in names if name not in refused]
-    return _propstat(refused, _PROTECTED) + _propstat(allowed, _DEPENDENT)
+    return _propstat(refused, why) + _propstat(allowed, _DEPENDENT)
 
 
 def _propstat(names: list[str], status: str) -> str:

@@ -212,3 +212,39 @@ def test_bounds_of_a_tree() -> None:
     assert not start <= "/a!" < end
     assert not start <= "/ab" < end
     assert below("/") == ("/", "0")
+
+
+def test_the_date_of_a_file_can_be_set(client: DavClient) -> None:
+    client.put("/dated", b"content", Content_Type="text/x-kept")
+    date = "Fri, 14 Jul 2017 02:40:00 GMT"
+    inner = f"<D:getlastmodified>{date}</D:getlastmodified><X:colour>blue</X:colour>"
+    assert b"403" not in client.proppatch("/dated", inner).body
+    got = client.get("/dated")
+    assert (got.body, got.headers["last-modified"]) == (b"content", date)
+    assert got.headers["content-type"] == "text/x-kept"
+    assert client.store.get_modified("/dated") == 1_500_000_000
+    assert "{urn:x:}colour" in client.propfind("/dated").properties()["/dated"]
+
+
+@pytest.mark.parametrize(
+    ("path", "inner", "status"),
+    [
+        ("/f", "<D:getlastmodified>some day</D:getlastmodified>", 409),
+        ("/f", "<D:getlastmodified/>", 409),
+        ("/d", "<D:getlastmodified>Fri, 14 Jul 2017 02:40:00 GMT</D:getlastmodified>", 403),
+        (
+            "/f",
+            "<D:getlastmodified>Fri, 14 Jul 2017 02:40:00 GMT</D:getlastmodified><D:getetag/>",
+            403,
+        ),
+    ],
+)
+def test_a_date_that_cannot_be_set_changes_nothing(path: str, inner: str, status: int) -> None:
+    client = DavClient()
+    client.put("/f", b"1")
+    client.mkcol("/d")
+    before = client.propfind(path).body
+    reply = client.proppatch(path, inner + "<X:colour>blue</X:colour>")
+    assert reply.body.count(b" %d " % status) == 1
+    assert b"424" in reply.body
+    assert client.propfind(path).body == before
