@@ -25,6 +25,8 @@ SYNC_TOKEN = DAV + "sync-token"
 OC = "{http://owncloud.org/ns}"
 _OC = 'xmlns:oc="http://owncloud.org/ns"'
 _ONLY_IF_NAMED = (DAV + "quota-", DAV + "supported-report-set", SYNC_TOKEN, OC)
+FIRST_SECOND, LAST_SECOND = -30610224000, 253402300799
+"""Of the years 1000 and 9999."""
 
 
 class Scene(NamedTuple):
@@ -53,8 +55,8 @@ class Resource(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def http_date(seconds: int) -> str:
-    """An IMF-fixdate (RFC 9110 section 5.6.7)."""
-    days, rest = divmod(seconds, 86400)
+    """An IMF-fixdate (RFC 9110 section 5.6.7); what four digits cannot say, nearly."""
+    days, rest = divmod(_sayable(seconds), 86400)
     minutes, second = divmod(rest, 60)
     hour, minute = divmod(minutes, 60)
     return f"{_date(days)} {hour:02}:{minute:02}:{second:02} GMT"
@@ -67,8 +69,12 @@ def _date(days: int) -> str:
 
 @lru_cache(maxsize=4096)
 def iso_date(seconds: int) -> str:
-    """A date of RFC 3339 in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    """A date of RFC 3339 in UTC, as http_date."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_sayable(seconds)))
+
+
+def _sayable(seconds: int) -> int:
+    return min(max(seconds, FIRST_SECOND), LAST_SECOND)
 
 
 @lru_cache(maxsize=4096)

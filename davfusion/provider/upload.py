@@ -12,7 +12,7 @@ from wsgidav.dav_error import DAVError
 
 from davfusion.provider.conditions import write_guard
 from davfusion.provider.errors import translated
-from davfusion.provider.live_properties import version_headers
+from davfusion.provider.live_properties import FIRST_SECOND, LAST_SECOND, version_headers
 from davfusion.provider.request import DavRequest, Environ, Response, read_body
 from davfusion.provider.tree import DavTree
 from davfusion.stores.store import COPY_BUFFER
@@ -169,7 +169,7 @@ def client_mtime(request: DavRequest) -> float | None:
         seconds = float(header)
     except ValueError as error:
         raise DAVError(400, "X-OC-Mtime is not a number of seconds.") from error
-    if not -(1 << 33) < seconds < 1 << 40:
+    if not FIRST_SECOND <= seconds <= LAST_SECOND:
         raise DAVError(400, "X-OC-Mtime is out of range.")
     return seconds
 

@@ -1,8 +1,11 @@
 """PATCH of a part of a file, as sabre/dav clients send it."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsgidav.dav_error import DAVError
 
-from davfusion.provider.patch import PARTIAL_UPDATE
+from davfusion.provider.patch import PARTIAL_UPDATE, parse_update_range
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.observed import ObservedStore
 from tests.provider.client import CutBody, DavClient, Reply
@@ -120,3 +123,18 @@ def test_a_patch_is_announced_and_costs_two_reads_and_a_write() -> None:
     assert patch(client, "bytes=2000000-2000002", b"abc").status == 204
     assert store.calls == {"get_metadata": 1, "open_read": 2, "store_fileobject": 1}
     assert client.get("/f").body == bytes(2_000_000) + b"abc" + bytes(999_997)
+
+
+@given(
+    st.from_regex(r"(append|bytes ?= ?[0-9]{0,25}-[0-9]{0,25})", fullmatch=True)
+    | st.text("bytes=append-0123456789 ,", max_size=40),
+    st.integers(0, 1 << 50),
+)
+def test_any_range_is_read_or_refused(header: str, size: int) -> None:
+    try:
+        start, length = parse_update_range(header, size)
+    except DAVError as error:
+        assert error.value in (400, 416)
+    else:
+        assert 0 <= start <= size
+        assert length is None or length > 0

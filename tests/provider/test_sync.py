@@ -1,16 +1,22 @@
 """REPORT sync-collection (RFC 6578): a client learns of all that changed since its token."""
 
 import random
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 from urllib.parse import unquote
+from xml.sax.saxutils import escape
 
 import pytest
 from defusedxml.ElementTree import fromstring
+from hypothesis import given
+from hypothesis import strategies as st
+from wsgidav.dav_error import DAVError
 
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.provider import sync_log
+from davfusion.provider.report import parse_sync
 from davfusion.provider.state import State
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.observed import ObservedStore
@@ -355,3 +361,18 @@ def test_replicas_agree_with_the_share_after_any_changes(seed: int, tmp_path: Pa
         while replica.sync():
             pass
         assert replica.etags == truth(client, "/a")
+
+
+@given(st.text(max_size=12), st.text(max_size=12), st.text(max_size=6), st.text(max_size=6))
+def test_any_query_is_read_or_refused(token: str, level: str, limit: str, depth: str) -> None:
+    values = (escape(re.sub(r"[^ -~\u00a0-\ud7ff]", "", text)) for text in (token, level, limit))
+    body = (
+        '<sync-collection xmlns="DAV:"><sync-token>{}</sync-token><sync-level>{}</sync-level>'
+        "<limit><nresults>{}</nresults></limit><prop/></sync-collection>"
+    )
+    try:
+        query = parse_sync(body.format(*values).encode(), depth)
+    except DAVError as error:
+        assert error.value == 400
+    else:
+        assert query.limit is None or query.limit > 0

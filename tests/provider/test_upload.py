@@ -154,3 +154,19 @@ def test_a_checksum_is_given_back_with_the_version_it_came_with(tmp_path: Path) 
     assert client.put("/b", b"broken", OC_Checksum=SUM).status == 400
     assert name not in client.propfind("/c").properties()["/c"]
     client.state.close()
+
+
+@pytest.mark.parametrize("seconds", ["253402300800", "-30610224001", "1e300", "nan", "inf"])
+def test_a_date_that_cannot_be_told_is_refused(client: DavClient, seconds: str) -> None:
+    assert client.put("/new", b"x", X_OC_Mtime=seconds).status == 400
+    assert client.get("/new").status == 404
+
+
+@pytest.mark.parametrize("seconds", [1e15, 253402300800, -1e12])
+def test_a_date_that_cannot_be_told_does_not_spoil_the_listing(
+    client: DavClient, seconds: float
+) -> None:
+    client.store.store_fileobject(io.BytesIO(b"x"), "/odd", modified=seconds)
+    date = client.get("/odd").headers["last-modified"]
+    assert date.split()[3] == ("1000" if seconds < 0 else "9999")
+    assert client.propfind("/", depth="1").status == 207
