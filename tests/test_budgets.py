@@ -78,6 +78,18 @@ def test_a_folder_that_is_none(undated: Budget) -> None:
     assert undated.of(lambda: undated.client.propfind("/d/f2/", depth="1")) == {}
 
 
+def test_a_report_of_changes(budget: Budget) -> None:
+    def report() -> Reply:
+        query = b"<sync-level>infinite</sync-level><prop><getetag/></prop>"
+        body = b'<sync-collection xmlns="DAV:">%s</sync-collection>' % query
+        return budget.client("REPORT", "/d", body)
+
+    assert budget.of(report) == {"get_metadata": 1, "get_directory_metadata": 1}
+    assert budget.of(report) == {}
+    budget.client.put("/d/f1", b"new")
+    assert budget.of(report) == {}
+
+
 class WarmStore(UndatedStore):
     """One whose root is worth listing, or that is away, at the start."""
 

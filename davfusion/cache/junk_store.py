@@ -96,7 +96,7 @@ class JunkStore(StoreWrapper):
                 modified=modified,
                 content_type=content_type,
             )
-        if self._kept(path) is None and (replaced := self._stored(path)):
+        if self._kept(path) is None and (replaced := self._stored(path, strict=False)):
             if replaced["is_dir"]:
                 raise AlreadyExistsError(f"{path} is a directory")
             if if_etag not in (None, replaced.get("etag")):
@@ -230,8 +230,13 @@ class JunkStore(StoreWrapper):
         for name, metadata in self._kept_in(directory).items():
             yield paths.join(directory, name), metadata
 
-    def _stored(self, path: str) -> Metadata | None:
+    def _stored(self, path: str, *, strict: bool = True) -> Metadata | None:
+        """If not `strict`, None too where the store cannot be asked."""
         try:
             return self._store.get_metadata(path)
         except NoSuchFilesytemObjectError:
+            return None
+        except TransientStoreError:
+            if strict:
+                raise
             return None

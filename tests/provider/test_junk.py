@@ -1,5 +1,6 @@
 """Junk files stay on this machine: clients see files like others, the store none of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from davfusion.config import JUNK
 from davfusion.provider.state import State
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.observed import ObservedStore
-from davfusion.stores.store import Store
+from davfusion.stores.store import Features, Metadata, Store, TransientStoreError
+from davfusion.stores.wrapper import StoreWrapper
 from tests.cache import writeback
 from tests.provider.client import DavClient
 from tests.remote import RemoteStore
@@ -142,6 +144,23 @@ def test_probes_cost_the_store_what_they_cost_without(
     assert service.calls == {"get_metadata": 1}
     client.propfind("/d/e", "getetag", depth="1")
     assert service.calls == {"get_metadata": 2, "get_directory_metadata": 1}
+
+
+class AwayStore(StoreWrapper):
+    """A service that does not answer, below something that takes writes without it."""
+
+    @property
+    def features(self) -> Features:
+        return replace(super().features, writes_offline=True)
+
+    def get_metadata(self, path: str) -> Metadata:
+        raise TransientStoreError(path)
+
+
+def test_junk_is_written_and_read_while_the_store_is_away(tmp_path: Path) -> None:
+    client = DavClient(JunkStore(AwayStore(MemoryStore()), tmp_path, ALL))
+    assert client.put("/d/._a", b"junk").status == 201
+    assert client.get("/d/._a").body == b"junk"
 
 
 def test_answers_that_are_given_again_know_of_a_change_elsewhere(tmp_path: Path) -> None:
