@@ -34,6 +34,8 @@ from davfusion.stores.wrapper import StoreWrapper
 
 REPEATED: Final = 2.0
 """Seconds that an answer made of metadata may be given again at most."""
+FIGURES: Final = 60.0
+"""Seconds that figures of the space hold at most: no feed tells of their changes."""
 WALKED_AHEAD: Final = 20_000
 """Entries that are asked for at a time because a client seems to walk."""
 WALK_PAUSE: Final = 60.0
@@ -374,7 +376,7 @@ class MetadataCachingStore(StoreWrapper):
                 value = ask()
             except TransientStoreError:
                 return value
-            self._figures[name] = (value, now + self._age)
+            self._figures[name] = (value, now + min(self._age, FIGURES))
         return value
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
@@ -132,6 +132,12 @@ class Effort:
             raise last from error
         self._succeeded = self._policy.clock()
         return result
+
+
+class AnyEffort(Protocol):
+    """Calls a function, and calls it again where it failed for a time only."""
+
+    def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
 def once(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

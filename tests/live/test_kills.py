@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
@@ -43,14 +43,75 @@ R = TypeVar("R")
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(120 + 15 * KILLS)]
 
 
+class Service(Protocol):
+    """A service from beside the server."""
+
+    @property
+    def kills(self) -> int: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def env(self) -> Mapping[str, str]: ...
+    def put(self, name: str, content: bytes) -> None: ...
+    def contents(self) -> dict[str, bytes]: ...
+    def is_clean(self) -> bool: ...
+
+
+class Bucket:
+    """A bucket of S3."""
+
+    kills = KILLS
+
+    def __init__(self, client: Any, endpoint: str, name: str) -> None:
+        self._client, self._name = client, name
+        self.target, self.env = f"s3://{name}", {"AWS_ENDPOINT_URL": endpoint}
+
+    def put(self, name: str, content: bytes) -> None:
+        self._client.put_object(Bucket=self._name, Key=name, Body=content)
+
+    def contents(self) -> dict[str, bytes]:
+        return contents(self._client, self._name)
+
+    def is_clean(self) -> bool:
+        """Whether no upload is unfinished."""
+        return not unfinished_uploads(self._client, self._name)
+
+
+class DropboxFolder:
+    """A folder of a Dropbox, which forgets unfinished uploads by itself."""
+
+    kills = KILLS // 4
+    target = "dropbox:/Served"
+    env: Mapping[str, str] = {}
+
+    def __init__(self, dropbox: Any) -> None:
+        self._other = dropbox.other
+        self._other.mkdir("/Served")
+
+    def put(self, name: str, content: bytes) -> None:
+        self._other.put(f"/Served/{name}", content)
+
+    def contents(self) -> dict[str, bytes]:
+        tree: dict[str, bytes | None] = self._other.tree()
+        return {
+            path.removeprefix("/Served/"): content
+            for path, content in tree.items()
+            if content is not None
+        }
+
+    def is_clean(self) -> bool:
+        """Nothing of them is to be seen."""
+        return True
+
+
 class Crowd:
     """Clients that work at the same time, and what there must be in the end."""
 
-    def __init__(self, server: Serving, s3: Any, bucket: str, shared: dict[str, Node]) -> None:
+    def __init__(self, server: Serving, service: Service, shared: dict[str, Node]) -> None:
         self.rng = random.Random(SEED)
         print(f"to repeat it: DAVFUSION_SEED={SEED}")
         self._shared = shared
-        self._server, self._s3, self._bucket = server, s3, bucket
+        self._server, self._service = server, service
         self.clients = [
             Client(server.port, f"/home{number}", f"{SEED}/{number}", shared)
             for number in range(CLIENTS)
@@ -83,12 +144,12 @@ class Crowd:
         promised = {path[1:]: node.content for path, node in tree.items() if not node.is_dir}
         stored = {
             key: content
-            for key, content in contents(self._s3, self._bucket).items()
+            for key, content in self._service.contents().items()
             if not (is_hidden(tree, f"/{key}") or key.startswith(PROBE))
         }
         assert sizes(stored) == sizes(promised)
         assert stored == promised
-        assert eventually(lambda: not unfinished_uploads(self._s3, self._bucket))
+        assert eventually(self._service.is_clean)
         assert not journal(server, "SELECT * FROM conflict")
         server.stop()
         server.start()
@@ -117,33 +178,38 @@ def errors(server: Serving) -> list[str]:
     return [line for line in lines if " ERROR " in line and not ends.search(line)]
 
 
+@pytest.fixture(params=["s3", "dropbox"])
+def service(request: pytest.FixtureRequest) -> Service:
+    """What is served."""
+    if request.param == "dropbox":
+        return DropboxFolder(request.getfixturevalue("dropbox"))
+    server: S3Server = request.getfixturevalue("s3_server")
+    bucket: str = request.getfixturevalue("bucket")
+    return Bucket(request.getfixturevalue("s3_client"), server.endpoint, bucket)
+
+
 @pytest.fixture
-def shared(s3_client: Any, bucket: str) -> dict[str, Node]:
+def shared(service: Service) -> dict[str, Node]:
     """What all read; it is there before the server looks what there is."""
     rng = random.Random(SEED)
     tree = {f"/shared/{number}": Node(rng.randbytes(400_000)) for number in range(3)}
     for path, node in tree.items():
-        s3_client.put_object(Bucket=bucket, Key=path[1:], Body=node.content)
+        service.put(path[1:], node.content or b"")
     return tree
 
 
 @pytest.fixture
-def server(
-    s3_server: S3Server,
-    bucket: str,
-    tmp_path: Path,
-    shared: dict[str, Node],
-) -> Iterator[Serving]:
+def server(service: Service, tmp_path: Path, shared: dict[str, Node]) -> Iterator[Serving]:
     assert shared
-    env = {"AWS_ENDPOINT_URL": s3_server.endpoint}
-    with serving(f"s3://{bucket}", tmp_path, "--write-back-delay", "0.3", env=env) as server:
+    options = ("--write-back-delay", "0.3")
+    with serving(service.target, tmp_path, *options, env=service.env) as server:
         yield server
     assert not errors(server)
 
 
 @pytest.fixture
-def crowd(shared: dict[str, Node], server: Serving, s3_client: Any, bucket: str) -> Iterator[Crowd]:
-    crowd = Crowd(server, s3_client, bucket, shared)
+def crowd(shared: dict[str, Node], server: Serving, service: Service) -> Iterator[Crowd]:
+    crowd = Crowd(server, service, shared)
     with crowd.pool:
         yield crowd
     for client in crowd.clients:
@@ -151,8 +217,8 @@ def crowd(shared: dict[str, Node], server: Serving, s3_client: Any, bucket: str)
     print(f"{sum(client.changes for client in crowd.clients)} changes were acknowledged")
 
 
-def test_nothing_acknowledged_is_lost(server: Serving, crowd: Crowd) -> None:
-    for _ in range(KILLS):
+def test_nothing_acknowledged_is_lost(server: Serving, service: Service, crowd: Crowd) -> None:
+    for _ in range(service.kills):
         working = [crowd.pool.submit(client.work) for client in crowd.clients]
         time.sleep(crowd.rng.uniform(0, 2))
         server.kill()

@@ -365,6 +365,21 @@ def test_what_was_to_be_replaced_comes_back(
     assert store.get_file("/dst/file") == b"new"
 
 
+@pytest.mark.parametrize("dst", ["/new", "/SRC", "/file", "/dir"])
+@pytest.mark.parametrize("lost", [-1, 20])
+def test_a_move_whose_answer_was_lost(
+    patient: RetryingStore, dropbox: Any, dst: str, lost: int
+) -> None:
+    put(patient, "/src", b"moved")
+    put(patient, "/file", b"old")
+    put(patient, "/dir/file", b"old")
+    rule = {"endpoint": "files/move_v2", "times": 1, "drop_response_after": lost}
+    dropbox.control(faults=[{**rule, "skip": skip} for skip in range(3)])
+    patient.move("/src", dst)
+    assert patient.get_file(dst) == b"moved"
+    assert names(patient, "/") == {"src", "file", "dir", dst[1:]} - {"src"}
+
+
 @pytest.mark.parametrize("is_replaced", [False, True])
 def test_what_a_crash_has_left_out_of_the_way(
     store: DropboxStore, dropbox: Any, is_replaced: bool

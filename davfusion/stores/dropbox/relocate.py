@@ -1,18 +1,30 @@
-"""Copying and moving inside Dropbox, which itself never replaces what is there."""
+"""Copying and moving inside Dropbox, which itself never replaces what is there.
+
+A file that replaces a file takes the way of an upload (`write_over`), the only one on which there
+is always one of the two. Where a folder is replaced or replaces, the old goes out of the way.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dropbox import files
 from dropbox.exceptions import ApiError
 
 from davfusion.stores.dropbox.client import Connection
 from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
 from davfusion.stores.dropbox.listing import look, pages
 from davfusion.stores.dropbox.names import Places
+from davfusion.stores.dropbox.removal import Removal
+from davfusion.stores.retry import AnyEffort
 from davfusion.stores.spelling import fold
-from davfusion.stores.store import ConflictError, StoreAccessError
+from davfusion.stores.store import (
+    ConflictError,
+    NoSuchFilesytemObjectError,
+    StoreAccessError,
+    TransientStoreError,
+)
 from davfusion.stores.transfer import require_apart
 
 _log = logging.getLogger(__name__)
@@ -21,26 +33,56 @@ _log = logging.getLogger(__name__)
 class Relocation:
     """Copies and moves below one folder of Dropbox.
 
-    What is replaced goes out of the way, to where the end of its path says where it belongs, and
-    is removed once the new content stands; a failure brings it back, and restore() after a crash.
+    What goes out of the way goes to where the end of its path says where it belongs, and is removed
+    once the new content stands; a failure brings it back, and restore() after a crash.
+    `write_over` stores the content of one file over another.
     """
 
-    def __init__(self, connection: Connection, places: Places) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        places: Places,
+        write_over: Callable[[str, str], None],
+        effort: Callable[[], AnyEffort],
+    ) -> None:
         self._connection = connection
         self._places = places
+        self._write_over = write_over
+        self._effort = effort
 
     def duplicate(self, src: str, dst: str) -> None:
         """Copy a file or folder; one request where nothing is at `dst`."""
-        self._relocate(self._connection.client.files_copy_v2, src, dst)
+        require_apart(fold(src), fold(dst))
+        try:
+            self._copy(self._places.remote(src), self._places.remote(dst))
+        except _TakenError as taken:
+            self._replace(self._copy, src, dst, taken)
 
     def move(self, src: str, dst: str) -> None:
-        """Move a file or folder; one request where nothing is at `dst`, two for another case."""
+        """Move a file or folder; two requests where nothing is at `dst`."""
         if src != dst and fold(src) == fold(dst):
             # Dropbox takes them for one name, and leaves it as it is.
             with self._out_of_the_way(src) as aside:
                 self._move(aside, self._places.remote(dst))
             return
-        self._relocate(self._connection.client.files_move_v2, src, dst)
+        require_apart(fold(src), fold(dst))
+        try:
+            self._move(self._places.remote(src), self._places.remote(dst))
+        except _TakenError as taken:
+            self._replace(self._move, src, dst, taken)
+
+    def _replace(
+        self, carry: Callable[[str, str], None], src: str, dst: str, taken: "_TakenError"
+    ) -> None:
+        source = self._places.remote(src)
+        is_file = isinstance(look(self._connection.client, source), files.FileMetadata)
+        if is_file and taken.is_by_file:
+            self._write_over(src, dst)
+            if carry == self._move:
+                Removal(self._connection, self._places).delete_file(src)
+            return
+        with self._out_of_the_way(dst):
+            carry(source, self._places.remote(dst))
 
     def restore(self) -> None:
         """Bring back what a crash has left out of the way; what has been replaced is removed.
@@ -66,20 +108,6 @@ class Relocation:
         else:
             _log.warning("dropbox:%s was out of the way when a server ended, and is back", origin)
 
-    def _relocate(self, call: Callable[[str, str], Any], src: str, dst: str) -> None:
-        require_apart(fold(src), fold(dst))
-        source, target = self._places.remote(src), self._places.remote(dst)
-        with dropbox_errors(f"dropbox:{source}"):
-            try:
-                call(source, target)
-            except ApiError as error:
-                if not _is_taken(error):
-                    raise
-            else:
-                return
-        with self._out_of_the_way(dst), dropbox_errors(f"dropbox:{source}"):
-            call(source, target)
-
     @contextmanager
     def _out_of_the_way(self, path: str) -> Iterator[str]:
         """Where `path` is until the block ends; then it is removed, or is back after a failure."""
@@ -100,13 +128,32 @@ class Relocation:
         except StoreAccessError as error:
             _log.warning("left for the next start: %s", error)
 
+    def _copy(self, source: str, target: str) -> None:
+        self._call(self._connection.client.files_copy_v2, source, target)
+
     def _move(self, source: str, target: str) -> None:
+        """Two requests; where the answer is lost, what Dropbox has done is taken for done."""
+        entry = look(self._connection.client, source)
+        if entry is None:
+            raise NoSuchFilesytemObjectError(f"dropbox:{source}")
+        try:
+            self._call(self._connection.client.files_move_v2, source, target)
+        except TransientStoreError as error:
+            if error.retry_after is not None or not self._is_at(entry, target):
+                raise
+
+    def _is_at(self, entry: Any, target: str) -> bool:
+        there = self._effort()(look, self._connection.client, target)
+        return there is not None and bool(there.id == entry.id)
+
+    def _call(self, call: Callable[[str, str], Any], source: str, target: str) -> None:
         with dropbox_errors(f"dropbox:{source}"):
             try:
-                self._connection.client.files_move_v2(source, target)
+                call(source, target)
             except ApiError as error:
-                if _is_taken(error):
-                    raise ConflictError(f"dropbox:{target} is taken") from error
+                found = tags_of(error)
+                if found[:2] == ("to", "conflict") and "file_ancestor" not in found:
+                    raise _TakenError(target, found) from error
                 raise
 
     def _delete(self, remote: str) -> None:
@@ -114,7 +161,9 @@ class Relocation:
             self._connection.client.files_delete_v2(remote)
 
 
-def _is_taken(error: ApiError) -> bool:
-    """Whether something is at the destination already."""
-    found = tags_of(error)
-    return found[:2] == ("to", "conflict") and "file_ancestor" not in found
+class _TakenError(ConflictError):
+    """Something is at the destination."""
+
+    def __init__(self, target: str, found: tuple[str, ...]) -> None:
+        super().__init__(f"dropbox:{target} is taken: {'/'.join(found)}")
+        self.is_by_file = "file" in found

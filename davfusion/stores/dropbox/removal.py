@@ -12,7 +12,7 @@ from davfusion.stores.dropbox.errors import dropbox_errors, error_for, tags, tag
 from davfusion.stores.dropbox.jobs import entries_of
 from davfusion.stores.dropbox.listing import look, pages
 from davfusion.stores.dropbox.names import Places
-from davfusion.stores.retry import Effort
+from davfusion.stores.retry import AnyEffort, once
 from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
     PartialFailureError,
@@ -33,7 +33,7 @@ Revs = dict[str, str]
 class Removal:
     """One operation; `effort` repeats each of its requests."""
 
-    def __init__(self, connection: Connection, places: Places, effort: Effort) -> None:
+    def __init__(self, connection: Connection, places: Places, effort: AnyEffort = once) -> None:
         self._client = connection.client
         self._pool = connection.pool
         self._places = places

@@ -86,7 +86,9 @@ class DropboxStore(Store):
         self._retry = retry
         self._connection = Connection(token_file)
         self._uploader = Uploader(Commits(self._connection), threshold, part_size)
-        self._relocation = Relocation(self._connection, self._places)
+        self._relocation = Relocation(
+            self._connection, self._places, self._write_over, self._effort
+        )
 
     @property
     def features(self) -> Features:
@@ -225,14 +227,22 @@ class DropboxStore(Store):
                 raise
 
     def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
-        """As the contract says; one request, four if something is replaced."""
+        """As the contract says; one request, four if a folder is replaced or replaces.
+
+        A file that replaces a file is downloaded and uploaded.
+        """
         self._require_ends(path_to_src, path_to_dest)
         self._relocation.duplicate(path_to_src, path_to_dest)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
-        """As duplicate."""
+        """As duplicate, and a look at the source before."""
         self._require_ends(path_to_src, path_to_dest)
         self._relocation.move(path_to_src, path_to_dest)
+
+    def _write_over(self, src: str, dst: str) -> None:
+        metadata = self.get_metadata(src)
+        with self.open_read(src, etag=metadata["etag"]) as content:
+            self.store_fileobject(content, dst, modified=metadata["modified"])
 
     def get_free_space(self) -> int | None:
         """As the contract says; one request, as each of the next two."""
@@ -274,8 +284,11 @@ class DropboxStore(Store):
     def _client(self) -> Any:
         return self._connection.client
 
+    def _effort(self) -> Effort:
+        return Effort(self._retry)
+
     def _removal(self) -> Removal:
-        return Removal(self._connection, self._places, Effort(self._retry))
+        return Removal(self._connection, self._places, self._effort())
 
     def _address(self, path: str) -> str:
         return f"dropbox:{self._places.remote(path)}"

@@ -2,14 +2,14 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
 from davfusion.stores.parallel import run_all
-from davfusion.stores.retry import once
+from davfusion.stores.retry import AnyEffort, once
 from davfusion.stores.s3.client import Connection
 from davfusion.stores.s3.errors import (
     MISSING,
@@ -32,18 +32,10 @@ BATCH: Final = 1000
 AT_ONCE: Final = 16
 """Requests under way for one operation on many keys."""
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
 Head = dict[str, Any]
 Failures = dict[str, StoreAccessError]
 """By key."""
-
-
-class Effort(Protocol):
-    """Calls a function, and calls it again where it failed for a time only."""
-
-    def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
 @dataclass
@@ -65,10 +57,10 @@ class Bucket:
         self.name = name
         self.connection = connection
         self.batch = batch
-        self.effort: Effort = once
+        self.effort: AnyEffort = once
         self.abilities = Abilities()
 
-    def trying(self, effort: Effort) -> "Bucket":
+    def trying(self, effort: AnyEffort) -> "Bucket":
         """This bucket, with another `effort`."""
         bucket = copy.copy(self)
         bucket.effort = effort
