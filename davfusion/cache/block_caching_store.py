@@ -1,6 +1,6 @@
 """BlockCachingStore: reads of file content come from blocks on the local disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO, Final
 
 from davfusion.cache.block_cache import BlockCache
@@ -9,7 +9,13 @@ from davfusion.cache.folder import CacheFolder
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.cache.piece_stream import PieceStream
 from davfusion.stores import paths
-from davfusion.stores.store import ConflictError, Metadata, ReadableStream, Store
+from davfusion.stores.store import (
+    ConflictError,
+    Metadata,
+    NoSuchFilesytemObjectError,
+    ReadableStream,
+    Store,
+)
 from davfusion.stores.wrapper import StoreWrapper
 
 MEGABYTE: Final = 1 << 20
@@ -54,6 +60,16 @@ class BlockCachingStore(StoreWrapper):
         """As MetadataCachingStore.last_known; None without one."""
         store = self._store
         return store.last_known(path) if isinstance(store, MetadataCachingStore) else None
+
+    def names_like(self, directory: str, name: str) -> Iterable[str]:
+        """As MetadataCachingStore.names_like; all without one."""
+        store = self._store
+        if isinstance(store, MetadataCachingStore):
+            return store.names_like(directory, name)
+        try:
+            return store.get_directory_metadata(directory)
+        except NoSuchFilesytemObjectError:
+            return ()
 
     def may_be_directory(self, path: str) -> bool:
         """As MetadataCachingStore.may_be_directory; True without one."""

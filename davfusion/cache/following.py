@@ -1,8 +1,9 @@
 """Following a store's feed: what others change is forgotten, so that it is asked for again."""
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ from davfusion.cache.entry import ABSENT, DIRECTORY, FILE, Entry
 from davfusion.cache.listings import ListingTable
 from davfusion.stores import paths
 from davfusion.stores.feed import Feed
-from davfusion.stores.spelling import canonical
+from davfusion.stores.spelling import canonical, fold
 from davfusion.stores.store import (
     InterruptEvent,
     Metadata,
@@ -79,9 +80,12 @@ class Follower:
 
     def _changed(self, changes: Mapping[str, Metadata | None]) -> Iterator[str]:
         for path, now in changes.items():
-            known_as = canonical(path, lambda _: False, self._listings.recall_children)
+            known_as = canonical(path, lambda _: False, self._known_names)
             if path != known_as or not _is_known(self._listings.recall(known_as), now):
                 yield known_as
+
+    def _known_names(self, directory: str, name: str) -> Iterable[str]:
+        return self._listings.names_like(directory, fold(name), -math.inf) or ()
 
     def _position(self) -> str | None:
         try:

@@ -96,6 +96,10 @@ class ListingTable:
         """Name -> metadata of all children, or None when not all are known."""
         return self._read(lambda db: rows.fresh_children(db, directory, now), None)
 
+    def names_like(self, directory: str, folded: str, now: float) -> list[str] | None:
+        """The names of children that may fold as `folded`, or None when not all are known."""
+        return self._read(lambda db: rows.names_like(db, directory, folded, now), None)
+
     def knows_tree(self, directory: str, now: float) -> bool:
         """Whether `directory` and every known directory below it have a fresh listing."""
         return self._read(lambda db: rows.knows_tree(db, directory, now), False)

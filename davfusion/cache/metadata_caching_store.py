@@ -16,7 +16,7 @@ from davfusion.cache.revalidation import Revalidator, Submit
 from davfusion.memo import Validity
 from davfusion.stores import paths
 from davfusion.stores.errors import StoreAwayError
-from davfusion.stores.spelling import canonical, names_in
+from davfusion.stores.spelling import canonical, fold
 from davfusion.stores.store import (
     UNDATED_DIRECTORY,
     ConflictError,
@@ -320,9 +320,20 @@ class MetadataCachingStore(StoreWrapper):
         """As the contract says; asks the store as little as the question whether it is there."""
         if not self.features.case_insensitive_names:
             return super().canonical_path(path)
-        return canonical(
-            paths.check_path(path), self.exists, partial(names_in, self.get_directory_metadata)
-        )
+        return canonical(paths.check_path(path), self.exists, self.names_like)
+
+    def names_like(self, directory: str, name: str) -> Iterable[str]:
+        """At least the names in a directory that fold as `name` does; none where it is not there.
+
+        Lists it where its listing is not known.
+        """
+        known = self._listings.names_like(directory, fold(name), self._clock())
+        if known is not None:
+            return known
+        try:
+            return self.get_directory_metadata(directory)
+        except NoSuchFilesytemObjectError:
+            return ()
 
     def close(self) -> None:
         """Revalidate nothing more."""

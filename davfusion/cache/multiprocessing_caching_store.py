@@ -145,7 +145,7 @@ class MultiprocessingCachingStore(StoreWrapper):
         """As the contract says; what waits to be deleted still has its spelling."""
         if not self.features.case_insensitive_names:
             return super().canonical_path(path)
-        return canonical(paths.check_path(path), self._overlay.is_there, self._overlay.spellings)
+        return canonical(paths.check_path(path), self._overlay.is_there, self._overlay.names_like)
 
     def get_metadata(self, path: str) -> Metadata:
         return self._overlay.metadata(paths.check_path(path))

@@ -1,18 +1,17 @@
 """What clients see: the journal's rows over what the store has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, TypeVar
 
+from davfusion.cache.block_caching_store import BlockCachingStore
 from davfusion.cache.journal import Journal
 from davfusion.cache.journal_change import Change, OvertakenError
 from davfusion.cache.pending import ABSENT, DIRECTORY, FILE, NOTHING, Held, View
 from davfusion.stores import paths
-from davfusion.stores.spelling import names_in
 from davfusion.stores.store import (
     Metadata,
     NoSuchFilesytemObjectError,
-    Store,
     StoreAccessError,
     TransientStoreError,
 )
@@ -24,7 +23,7 @@ _ATTEMPTS: Final = 100
 class Overlay:
     """`journal` over `store`, which answers from a cache where it can."""
 
-    def __init__(self, journal: Journal, store: Store) -> None:
+    def __init__(self, journal: Journal, store: BlockCachingStore) -> None:
         self._journal = journal
         self._store = store
 
@@ -63,11 +62,12 @@ class Overlay:
             return False
         return True
 
-    def spellings(self, directory: str) -> set[str]:
-        """The names in a directory, and those of what waits to be deleted there."""
+    def names_like(self, directory: str, name: str) -> Iterator[str]:
+        """As spelling.canonical wants it, with what waits to be deleted there."""
         _, rows, _ = self._journal.listing(directory)
-        pending = {paths.name(row.path) for row in rows}
-        return pending.union(names_in(self.children, directory))
+        yield from (paths.name(row.path) for row in rows)
+        if not self.is_hidden(directory):
+            yield from self._store.names_like(directory, name)
 
     def _stored_children(self, view: View) -> dict[str, Metadata]:
         if view.hidden and view.row is None:

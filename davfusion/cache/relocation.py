@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from davfusion.cache import spool
+from davfusion.cache.block_caching_store import BlockCachingStore
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.holds import Holds
 from davfusion.cache.journal import Journal
@@ -24,7 +25,6 @@ from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
     NoSuchFilesytemObjectError,
     PartialFailureError,
-    Store,
     StoreAutorizationError,
     TransientStoreError,
 )
@@ -39,7 +39,7 @@ class Relocation:
     """The moves and copies of one share; `store` is what lies below the journal."""
 
     def __init__(
-        self, store: Store, journal: Journal, files: FileStore, holds: Holds, room: Room
+        self, store: BlockCachingStore, journal: Journal, files: FileStore, holds: Holds, room: Room
     ) -> None:
         self._store = store
         self._journal = journal

@@ -119,6 +119,17 @@ def fresh_children(
     return {name: metadata_of(*known) for name, _, *known in rows if known[0] != ABSENT}
 
 
+def names_like(db: sqlite3.Connection, directory: str, folded: str, now: float) -> list[str] | None:
+    """Names that are `folded` but for the case, and all that are not ASCII."""
+    if read_listing(db, directory)[0] <= now:
+        return None
+    sql = (
+        "SELECT name FROM entry WHERE dir = ? AND kind <> 'absent'"
+        " AND (name = ? COLLATE NOCASE OR name GLOB '*[^ -~]*')"
+    )
+    return [name for (name,) in db.execute(sql, (directory, folded))]
+
+
 def remembered_children(
     db: sqlite3.Connection, directory: str, until: float
 ) -> dict[str, Entry] | None:

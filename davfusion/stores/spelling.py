@@ -1,11 +1,9 @@
-"""One spelling of each path, for services that take several for the same."""
+"""One spelling of each path, for services that take several for the same; pure."""
 
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable
 
 from davfusion.stores import paths
-from davfusion.stores.errors import NoSuchFilesytemObjectError
-from davfusion.stores.store import Metadata
 
 
 def fold(text: str) -> str:
@@ -14,28 +12,22 @@ def fold(text: str) -> str:
 
 
 def canonical(
-    path: str, is_there: Callable[[str], bool], names_in: Callable[[str], Collection[str]]
+    path: str,
+    is_there: Callable[[str], bool],
+    names_like: Callable[[str, str], Iterable[str]],
 ) -> str:
     """`path` as what is there is spelled, and the rest composed (NFC).
 
-    `names_in` gives the names in a directory, none for what is no directory; it is asked only where
-    nothing `is_there` under the very spelling.
+    `names_like` gives at least the names in a directory that fold as one does; it is asked only
+    where nothing `is_there` under the very spelling.
     """
     if path == paths.ROOT:
         return path
-    directory = canonical(paths.parent(path), is_there, names_in)
+    directory = canonical(paths.parent(path), is_there, names_like)
     name = unicodedata.normalize("NFC", paths.name(path))
     as_given = paths.join(directory, name)
     if is_there(as_given):
         return as_given
     wanted = fold(name)
-    found = (known for known in names_in(directory) if fold(known) == wanted)
+    found = (known for known in names_like(directory, name) if fold(known) == wanted)
     return paths.join(directory, next(found, name))
-
-
-def names_in(listing: Callable[[str], Mapping[str, Metadata]], directory: str) -> Collection[str]:
-    """The names in a directory, by what lists it; none where it is not there."""
-    try:
-        return listing(directory).keys()
-    except NoSuchFilesytemObjectError:
-        return ()
