@@ -82,15 +82,14 @@ def journal(server: Serving, sql: str = "SELECT path, attempts, error FROM pendi
         return connection.execute(sql).fetchall()
 
 
-def evidence(server: Serving, client: Any, bucket: str, folder: str) -> str:
-    """Who knows what of a folder: bucket, journal and listing table; then what the log says."""
-    listed = client.list_objects_v2(Bucket=bucket, Prefix=folder[1:]).get("Contents", [])
+def evidence(server: Serving, stored: Iterable[str], folder: str) -> str:
+    """Who knows what of a folder: service, journal and listing table; then what the log says."""
     rows = journal(server, "SELECT path, kind, clears, generation, due, begun, error FROM pending")
     with closing(sqlite3.connect(cache_of(server) / "listings.sqlite")) as connection:
         known = connection.execute("SELECT dir, name, kind, expires, as_of, own FROM entry")
         entries = [entry for entry in known if entry[0].startswith(folder)]
     found = [
-        *(entry["Key"] for entry in listed),
+        *(name for name in stored if name.startswith(folder[1:])),
         *(row for row in rows if row[0].startswith(folder)),
         *entries,
         *(line for line in server.log.read_text().splitlines()[-500:] if folder in line),

@@ -131,7 +131,7 @@ class Crowd:
             try:
                 results.append(each.result())
             except AssertionError as error:
-                error.add_note(evidence(self._server, self._s3, self._bucket, client.home))
+                error.add_note(evidence(self._server, self._service.contents(), client.home))
                 raise
         return results
 
