@@ -60,6 +60,7 @@ def test_a_login_lasts(account: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     account.other.put("/file", b"content")
     store = DropboxStore()
     assert store.get_file("/file") == b"content"
+    assert store.get_name() == "dropbox:/ of emulator@example.com"
     account.control(expire_tokens=True)
     assert store.get_file("/file") == b"content"
     store.reconnect()

@@ -11,6 +11,7 @@ import dropbox
 from davfusion import __version__
 from davfusion.stores.background import BackgroundPool
 from davfusion.stores.dropbox import credentials
+from davfusion.stores.errors import StoreAutorizationError
 
 CONNECTIONS: Final = 32
 CONNECT_SECONDS: Final = 10
@@ -35,6 +36,14 @@ class Connection:
     def __init__(self, token_file: Path | None = None) -> None:
         self._token_file = token_file
         self._process = _Process()
+
+    @property
+    def account(self) -> str | None:
+        """Whose login there is, as far as it says; no request."""
+        try:
+            return credentials.find(self._token_file).account
+        except StoreAutorizationError:
+            return None
 
     @property
     def client(self) -> Any:

@@ -268,8 +268,12 @@ class DropboxStore(Store):
         return usage.used, None
 
     def get_name(self) -> str:
-        """The folder; no request."""
-        return f"dropbox:{self._places.root or '/'}"
+        """The folder, and whose it is as far as the login says it; no request.
+
+        Caches are named after it: what waits for one account must not go to another.
+        """
+        folder, account = f"dropbox:{self._places.root or '/'}", self._connection.account
+        return f"{folder} of {account}" if account else folder
 
     def account_info(self) -> str:
         """The user's name and address; one request."""
