@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 SERVE_HELP = """Serve TARGET as a WebDAV drive.
 
-TARGET is a folder, s3://BUCKET/PREFIX, or memory: (lost when the server stops).
+TARGET is a folder, s3://BUCKET/PREFIX, dropbox:/FOLDER (after `davfusion login dropbox`), or
+memory: (lost when the server stops).
 
 S3 takes credentials, region, profile and AWS_ENDPOINT_URL from the environment and the files
 that every AWS tool reads. Each option can also be given as an environment variable, for example
