@@ -4,6 +4,7 @@ Backends raise the errors of their own libraries beside OSError. These are told 
 no library has to be imported for it.
 """
 
+import errno
 import ftplib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ _STATUSES: Final[dict[int, type[StoreAccessError]]] = {
     504: TransientStoreError,
     507: StoreSpaceLimitError,
 }
+_SHARING_VIOLATION: Final = 0xC0000043
+"""Of SMB: another program has the file open."""
 _FTP_FULL: Final = ("452", "552")
 _FTP_LOGIN: Final = ("530", "532")
 
@@ -127,6 +130,10 @@ def _meaning(error: Exception) -> Meaning | None:
     for kind, meaning in _KINDS:
         if isinstance(error, kind):
             return meaning
+    if getattr(error, "ntstatus", None) == _SHARING_VIOLATION:
+        return TransientStoreError, None
+    if isinstance(error, OSError) and error.errno in (errno.ENOTDIR, errno.EISDIR):
+        return NoSuchFilesytemObjectError, None
     status = _status_of(error)
     return (_STATUSES[status], 413 if status == 413 else None) if status in _STATUSES else None
 

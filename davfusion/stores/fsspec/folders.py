@@ -1,6 +1,7 @@
 """Services with folders of files, by fsspec's common interface: SMB, and fsspec's local files."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from davfusion.stores.fsspec.backend import Backend, Info, require_version, version_of
@@ -46,14 +47,27 @@ class LocalBackend(FolderBackend):
 
 
 class SmbBackend(FolderBackend):
-    """Files of a Windows or Samba server."""
+    """Files of a Windows or Samba server.
+
+    One that is open may be renamed and removed all the same.
+    """
+
+    features: ClassVar[Features] = replace(FOLDER_FEATURES, case_insensitive_names=True)
+    options: ClassVar[Mapping[str, Any]] = {"share_access": "rwd"}
 
     def set_modified(self, path: str, when: float) -> None:
         import smbclient  # noqa: PLC0415 - comes with the extra `smb`
 
-        filesystem = self.filesystem
-        address = f"\\\\{filesystem.host}{path}".replace("/", "\\")
-        smbclient.utime(address, (when, when), port=filesystem._port)
+        smbclient.utime(self._address(path), (when, when), port=self.filesystem._port)
+
+    def rename(self, src: str, dst: str) -> None:
+        """fsspec's own refuses to replace a file."""
+        import smbclient  # noqa: PLC0415
+
+        smbclient.replace(self._address(src), self._address(dst), port=self.filesystem._port)
+
+    def _address(self, path: str) -> str:
+        return f"//{self.filesystem.host}{path}".replace("/", "\\")
 
 
 class Part:
