@@ -4,6 +4,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("davfusion", deadline=None)
+settings.load_profile("davfusion")
 
 pytest.register_assert_rewrite(
     "tests.conformance", "tests.conformance_trees", "tests.conformance_versions"
