@@ -1,7 +1,8 @@
 """PATCH with a part of a file, as sabre/dav defines it (https://sabre.io/dav/http-patch/)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -61,9 +62,12 @@ def patch(tree: DavTree, request: DavRequest) -> Response:
         expected_digests(request),
         lambda: tree.check_locks(request, request.path),
     )
-    with translated():
+    with (
+        translated(),
+        closing(_Patched(tree.store, request.path, metadata, update, body)) as content,
+    ):
         stored = tree.store.store_fileobject(
-            _Patched(tree.store, request.path, metadata, update, body),
+            content,
             request.path,
             if_etag=metadata.get("etag"),
             modified=client_mtime(request),
@@ -85,7 +89,7 @@ class _Patched:
         self._position = 0
         self._streams = self._parts()
         self._stream: SourceStream | None = next(self._streams)
-        self.size = body.size and max(self._old_size, update.start + body.size)
+        self.size = None if body.size is None else max(old["bytes"], update.start + body.size)
         """Bytes that will come, None where the client does not say."""
 
     def read(self, size: int = -1, /) -> bytes:
@@ -98,7 +102,11 @@ class _Patched:
             self._stream = next(self._streams, None)
         return b""
 
-    def _parts(self) -> Iterator[SourceStream]:
+    def close(self) -> None:
+        """Close what is open of the old content."""
+        self._streams.close()
+
+    def _parts(self) -> Generator[SourceStream, None, None]:
         start, length = self._update
         with self._open_old(0, start) as before:
             yield before

@@ -1,14 +1,20 @@
 """PATCH of a part of a file, as sabre/dav clients send it."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsgidav.dav_error import DAVError
 
+from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.provider.patch import PARTIAL_UPDATE, parse_update_range
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.observed import ObservedStore
+from davfusion.stores.store import NoSuchFilesytemObjectError, ReadableStream
+from davfusion.stores.wrapper import StoreWrapper
 from tests.provider.client import CutBody, DavClient, Reply
+from tests.remote import RemoteStore
 
 OLD = b"0123456789"
 
@@ -112,6 +118,21 @@ def test_a_body_that_breaks_off_changes_nothing(client: DavClient, where: str) -
     assert client.get("/f").body == OLD
 
 
+def test_what_waits_to_be_sent_and_what_was_sent_are_patched(tmp_path: Path) -> None:
+    service = RemoteStore()
+    store = MultiprocessingCachingStore(service, cache_dir=tmp_path, write_back_delay=0)
+    client = DavClient(store)
+    client.put("/f", OLD)
+    assert patch(client, "bytes=2-3", b"ab").status == 204
+    store.flush()
+    assert service.get_file("/f") == b"01ab456789"
+    assert patch(client, "bytes=8-", b"cd").status == 204
+    assert patch(client, "append", b"", Content_Length="0").status == 204
+    store.flush()
+    assert service.get_file("/f") == client.get("/f").body == b"01ab4567cd"
+    store.close()
+
+
 def test_a_patch_is_announced_and_costs_two_reads_and_a_write() -> None:
     store = ObservedStore(MemoryStore())
     client = DavClient(store)
@@ -123,6 +144,17 @@ def test_a_patch_is_announced_and_costs_two_reads_and_a_write() -> None:
     assert patch(client, "bytes=2000000-2000002", b"abc").status == 204
     assert store.calls == {"get_metadata": 1, "open_read": 2, "store_fileobject": 1}
     assert client.get("/f").body == bytes(2_000_000) + b"abc" + bytes(999_997)
+
+
+class VanishingStore(StoreWrapper):
+    """Another program removes each file before it is read."""
+
+    def open_read(self, path: str, *_: object, **__: object) -> ReadableStream:
+        raise NoSuchFilesytemObjectError(path)
+
+
+def test_a_file_that_goes_meanwhile_is_missing(client: DavClient) -> None:
+    assert patch(DavClient(VanishingStore(client.store)), "append", b"x").status == 404
 
 
 @given(
