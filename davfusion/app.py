@@ -4,7 +4,6 @@ import base64
 import binascii
 import logging
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wsgidav.dav_error import DAVError
@@ -13,14 +12,15 @@ from wsgidav.http_authenticator import HTTPAuthenticator
 from wsgidav.mw.base_mw import BaseMiddleware
 from wsgidav.wsgidav_app import WsgiDAVApp
 
-from davfusion.config import ServeConfig
+from davfusion.config import ServerConfig
 from davfusion.provider.provider import StoreProvider, error_response
 from davfusion.provider.request import StartResponse, normal_path
+from davfusion.provider.shares import Share, Shares
 from davfusion.provider.state import State
 from davfusion.provider.tree import DavTree
+from davfusion.share import OpenShare
 from davfusion.stores import paths
 from davfusion.stores.memory import MemoryStore
-from davfusion.stores.store import Store
 from davfusion.users import Users
 
 if TYPE_CHECKING:
@@ -129,10 +129,17 @@ class Below:
         return self._application(environ, start_response)
 
 
-def build_app(config: ServeConfig, store: Store, state_path: Path) -> "WSGIApplication":
-    """The application of one worker; locks and properties lie in `state_path`."""
+def build_app(config: ServerConfig, shares: Iterable[OpenShare]) -> "WSGIApplication":
+    """The application of one worker."""
     users = Users(config.users, config.htpasswd) if config.has_users else None
-    app = make_app(DavTree(store, State(state_path), read_only=config.read_only), users)
+    served = {
+        each.name: Share(
+            DavTree(each.store, State(each.state_path), read_only=each.config.read_only),
+            config.rights(each.config),
+        )
+        for each in shares
+    }
+    app = make_app(Shares(served), users)
     return mounted(app, config.prefix, users) if config.prefix else app
 
 
@@ -140,15 +147,16 @@ def mounted(app: DavApp, prefix: str, users: PasswordCheck | None) -> Below:
     """`app` below `prefix`: Windows looks at each folder on the way there."""
     way = MemoryStore()
     way.create_directory(prefix)
-    return Below(app, prefix, make_app(DavTree(way, State(None), read_only=True), users))
+    above = Share(DavTree(way, State(None), read_only=True))
+    return Below(app, prefix, make_app(Shares({"/": above}), users))
 
 
-def make_app(tree: DavTree, users: PasswordCheck | None = None) -> DavApp:
-    """The application that serves `tree` at `/`; without users everyone may use it."""
+def make_app(shares: Shares, users: PasswordCheck | None = None) -> DavApp:
+    """The application that serves `shares`; without users everyone may use it."""
     logging.getLogger("wsgidav").setLevel(logging.ERROR)
     return DavApp(
         {
-            "provider_mapping": {"/": StoreProvider(tree)},
+            "provider_mapping": {"/": StoreProvider(shares)},
             "middleware_stack": [HTTPAuthenticator, Dispatcher],
             "http_authenticator": {
                 "domain_controller": DomainController,

@@ -1,33 +1,30 @@
 """The command line. What serving needs is imported when it serves: --help comes at once."""
 
-import functools
-import logging
-import platform
 import sqlite3
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from davfusion import __version__, config
 from davfusion.commands import COMMANDS
-from davfusion.config import ConfigError, S3Options, ServeConfig
-
-if TYPE_CHECKING:
-    import socket
-
-    from _typeshed.wsgi import WSGIApplication
-
-    from davfusion.share import PreparedShare
-
-logger = logging.getLogger(__name__)
+from davfusion.config import (
+    ConfigError,
+    S3Options,
+    ServerConfig,
+    ShareConfig,
+    given,
+    scheme_of,
+)
 
 SERVE_HELP = """Serve TARGET as a WebDAV drive.
 
 TARGET is a folder, s3://BUCKET/PREFIX, dropbox:/FOLDER (after `davfusion login dropbox`), or
-memory: (lost when the server stops).
+memory: (lost when the server stops). Several shares, and rights of users, take a file (--config).
 
 S3 takes credentials, region, profile and AWS_ENDPOINT_URL from the environment and the files
 that every AWS tool reads. Each option can also be given as an environment variable, for example
@@ -74,7 +71,14 @@ def command() -> None:
 
 
 @command.command(help=SERVE_HELP, context_settings={"auto_envvar_prefix": "DAVFUSION"})
-@click.argument("target", envvar="DAVFUSION_TARGET")
+@click.argument("target", envvar="DAVFUSION_TARGET", required=False)
+@click.option(
+    "--config",
+    "config_file",
+    envvar="DAVFUSION_CONFIG",
+    type=FILE,
+    help="File with all that follows, and with any number of shares; in place of it.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any free."
@@ -184,11 +188,54 @@ def command() -> None:
     show_default=True,
     help="info shows a line per request.",
 )
+@click.pass_context
 def serve(
-    s3_endpoint_url: str | None, s3_path_style: bool | None, s3_checksums: Any, **values: Any
+    context: click.Context, /, target: str | None, config_file: Path | None, **values: Any
 ) -> None:
-    s3 = S3Options(s3_endpoint_url, s3_path_style, s3_checksums)
-    run(config.check(ServeConfig(**values, s3=s3)))
+    from davfusion import serving  # noqa: PLC0415
+
+    if config_file:
+        _require_alone(context)
+        serving.serve_file(config_file)
+    elif target:
+        serving.serve(_settings(target, values))
+    else:
+        raise click.UsageError("what is to be served? Give a TARGET, or --config FILE")
+
+
+def _require_alone(context: click.Context) -> None:
+    """A file says all; what it does not say has its default."""
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
+        if param.name != "config_file" and source != ParameterSource.DEFAULT:
+            name = param.opts[0] if isinstance(param, click.Option) else "TARGET"
+            kind = " (from the environment)" if source == ParameterSource.ENVIRONMENT else ""
+            raise click.UsageError(
+                f"{name}{kind} beside --config: the file says all, so write it there"
+            )
+
+
+def _settings(target: str, values: dict[str, Any]) -> ServerConfig:
+    """The command line as a configuration."""
+
+    def taken(kind: type[Any], prefix: str = "") -> dict[str, Any]:
+        known = [field.name for field in fields(kind) if prefix + field.name in values]
+        return {name: values[prefix + name] for name in known}
+
+    options = given(S3Options(**taken(S3Options, "s3_"))) if scheme_of(target) == "s3" else {}
+    share = ShareConfig(target, options, **taken(ShareConfig))
+    server = taken(ServerConfig) | {"users": dict(values["users"])}
+    return config.check(ServerConfig({config.ROOT: share}, **server))
+
+
+@command.command("check-config")
+@click.argument("file", type=FILE)
+def check_config(file: Path) -> None:
+    """Check a configuration file, and whether its stores could be opened. Asks no service."""
+    from davfusion import serving  # noqa: PLC0415
+
+    serving.check_file(file)
+    click.echo(f"{file}: all is well")
 
 
 @command.command("hash-password")
@@ -207,74 +254,8 @@ for _about_caches in COMMANDS:
     command.add_command(_about_caches)
 
 
-def run(settings: ServeConfig) -> None:
-    """Serve until a signal comes. Raises the errors that main() shows in one line."""
-    import davfusion.app  # noqa: F401, PLC0415 - workers have it by the fork, and start at once
-    from davfusion import server, share  # noqa: PLC0415
-    from davfusion.access_log import configure_logging  # noqa: PLC0415
-    from davfusion.users import Users  # noqa: PLC0415
-
-    configure_logging(settings.log_level)
-    Users(settings.users, settings.htpasswd)  # an unusable file shows now
-    tls = None
-    if settings.tls_cert and settings.tls_key:
-        tls = server.TlsFiles(settings.tls_cert, settings.tls_key)
-        tls.context()
-    platform.platform()  # wsgidav asks for it; it runs a program, and workers have it by the fork
-    prepared = share.prepare(settings)
-    listener = server.bind(settings.host, settings.port)
-    make = functools.partial(make_application, settings, prepared)
-    send = functools.partial(share.run_mover, settings, prepared) if prepared.sends else None
-    spec = server.WorkerSpec(listener, make, tls, settings.log_level, settings.server, send)
-    ready = functools.partial(announce, settings, listener, prepared)
-    server.Supervisor(spec, settings.workers).run(ready)
-    if waiting := share.count_pending(prepared):
-        click.echo(
-            f"{waiting} changes have not been sent yet: the next start goes on with them, "
-            "or `davfusion drain` sends them now"
-        )
-
-
-def make_application(settings: ServeConfig, prepared: "PreparedShare") -> "WSGIApplication":
-    """What one worker serves."""
-    from davfusion import share  # noqa: PLC0415
-    from davfusion.access_log import AccessLog  # noqa: PLC0415
-    from davfusion.app import build_app  # noqa: PLC0415
-    from davfusion.cors import Cors  # noqa: PLC0415
-    from davfusion.host_check import HostCheck  # noqa: PLC0415
-    from davfusion.reverse_proxy import ReverseProxy  # noqa: PLC0415
-
-    store, state_path = share.open_share(settings, prepared)
-    application: WSGIApplication = build_app(settings, store, state_path)
-    application = ReverseProxy(application, settings.trusted_proxies)
-    if settings.origins:
-        application = Cors(application, settings.origins)
-    if not (settings.has_users or settings.anonymous):
-        application = HostCheck(application, settings.host)
-    return AccessLog(application)
-
-
-def announce(settings: ServeConfig, listener: "socket.socket", prepared: "PreparedShare") -> None:
-    """Say where the share is, how to mount it on this system, and where its cache is."""
-    from davfusion.mounting import mount_hints, reachable_names, url_of  # noqa: PLC0415
-
-    port = listener.getsockname()[1]
-    tls = settings.tls_cert is not None
-    path = settings.prefix.removeprefix("/") + "/" if settings.prefix else ""
-    urls = [url_of(name, port, tls=tls) + path for name in reachable_names(settings.host)]
-    click.echo(f"Serving {settings.target} on {' and '.join(urls)}")
-    for hint in mount_hints(urls[-1], sys.platform, users=settings.has_users):
-        click.echo(f"  {hint}")
-    click.echo(f"Cache: {prepared.folder}")
-    if prepared.sends:
-        click.echo("Writes are kept there and sent later: `davfusion status` shows what waits.")
-    if prepared.warning:
-        click.echo(f"davfusion: {prepared.warning}", err=True)
-    sys.stdout.flush()
-
-
 def main() -> None:
-    """Exit code 0 after a clean stop, 1 with one line on stderr for what cannot work, 2 for usage.
+    """Exit code 0 after a clean stop, 1 with a line on stderr for what cannot work, 2 for usage.
 
     Only errors whose text was written for the user are shown this way.
     """
@@ -286,7 +267,8 @@ def main() -> None:
     except Exception as error:
         if not _is_for_users(error):
             raise
-        click.echo(f"davfusion: {' '.join(str(error).split())}", err=True)
+        for line in str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]:
+            click.echo(f"davfusion: {' '.join(line.split())}", err=True)
         sys.exit(1)
 
 

@@ -132,7 +132,8 @@ class Request(HTTPRequest):
         if status not in _BODILESS and not self._is_length_known():
             self.chunked_write = is_11 and self.method != b"HEAD"
             self.close_connection |= not self.chunked_write
-        if status == b"413" or not self.server.can_add_keepalive_connection:
+        is_full = not self.server.can_add_keepalive_connection
+        if status == b"413" or is_full or self.server.is_leaving:
             self.close_connection = True
         self.head = make_head(self.status, [*self.outheaders, *self._own_fields()])
 
@@ -247,7 +248,7 @@ class Gateway(Gateway_10):
         memo.keep(question, moment, answer, len(question) + len(answer.body))
         if inbox.beginning != question and not request.expects_continue:
             memo.keep(inbox.beginning, moment, None, len(question))
-        request.server.memo = memo
+        request.server.memos.add(memo)
 
     def write(self, chunk: bytes) -> None:
         if not self.started_response:

@@ -28,7 +28,7 @@ from davfusion.http_environ import RefusedError, Source, announced_body, check
 from davfusion.http_exchange import IDLE_SECONDS
 from davfusion.http_inbox import MAX_HEADER_BYTES
 from davfusion.http_server import BACKLOG, LINGER_SECONDS, MAX_CONNECTIONS
-from davfusion.memo import REPEATABLE, Memo
+from davfusion.memo import REPEATABLE, Memos
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -118,7 +118,7 @@ class GranianServer:
         self._has_ended = threading.Event()
         self._signal.add_cb(self._has_ended.set)
         self._may_linger = threading.Semaphore(THREADS // 2)
-        self._memo: Memo | None = None
+        self._memos = Memos()
         self._base = {
             "SCRIPT_NAME": "",
             "SERVER_SOFTWARE": "davfusion",
@@ -164,6 +164,10 @@ class GranianServer:
         """Take no more requests."""
         self._signal.set()
 
+    def retire(self) -> None:
+        """As stop: granian ends no request that is under way, and idle connections at once."""
+        self.stop()
+
     def _handle(self, protocol: Any, environ: "WSGIEnvironment") -> None:
         """Answer one request; in one of granian's threads."""
         source = Source(environ.pop("wsgi.input"))
@@ -192,15 +196,16 @@ class GranianServer:
             self._ask(protocol, environ, body)
             return
         question = (*environ, *environ.values())
-        if found := self._memo.recall(question) if self._memo else None:
+        if found := self._memos.recall(question):
             _repeat(protocol, environ["REMOTE_ADDR"], *found[1])
             return
         environ["wsgi.input"] = io.BytesIO()
         answer = self._ask(protocol, environ, body)
         if answer and (repeatable := environ.get(REPEATABLE)):
-            self._memo, moment = repeatable
+            memo, moment = repeatable
             size = len(answer[2]) + sum(len(str(part)) for part in question)
-            self._memo.keep(question, moment, (*answer, environ.get(LOGGED)), size)
+            self._memos.add(memo)
+            memo.keep(question, moment, (*answer, environ.get(LOGGED)), size)
 
     def _ask(
         self, protocol: Any, environ: "WSGIEnvironment", body: Body | None

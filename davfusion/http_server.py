@@ -22,7 +22,7 @@ from cheroot.wsgi import Server as CherootServer
 from davfusion.http_answers import Answer
 from davfusion.http_exchange import IDLE_SECONDS, Gateway, Request
 from davfusion.http_inbox import MAX_HEADER_BYTES, Inbox
-from davfusion.memo import Memo
+from davfusion.memo import Memos
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -40,6 +40,10 @@ HEAD_SECONDS = 20.0
 
 SHUTDOWN_SECONDS: Final = 5
 """How long requests under way may take to finish when the server stops."""
+
+RETIRE_SECONDS: Final = 2.0
+"""How long idle connections of a server that is replaced may still be used."""
+_RETIRE_POLL: Final = 0.1
 
 LINGER_SECONDS: Final = 2.0
 MAX_CONNECTIONS: Final = 400
@@ -155,8 +159,8 @@ class HttpServer(CherootServer):
     ConnectionClass = _Connection
     max_request_header_size = MAX_HEADER_BYTES
     keep_alive_conn_limit = MAX_CONNECTIONS
-    memo: Memo | None = None
-    """That of the application, by the bytes of requests too."""
+    is_leaving = False
+    """Whether each connection ends with its next answer."""
 
     def __init__(
         self, listener: socket.socket, application: "WSGIApplication", tls: ssl.SSLContext | None
@@ -174,6 +178,8 @@ class HttpServer(CherootServer):
         self.software = "davfusion"
         self.ssl_adapter = _TlsAdapter(tls) if tls else None
         self._listener = listener
+        self.memos = Memos()
+        """Those of the application, by the bytes of requests too."""
 
     def prepare(self) -> None:
         """Listen, and start the threads.
@@ -210,7 +216,9 @@ class HttpServer(CherootServer):
     def _repeat(self, conn: _Connection) -> bool:
         """Answer at once what has been answered before; whether there is nothing left to do."""
         question = conn.rfile.look()
-        found = self.memo.recall(question) if self.memo and not conn.rfile.is_over else None
+        if conn.rfile.is_over or self.is_leaving:
+            return False
+        found = self.memos.recall(question)
         if found is None:
             return False
         answer: Answer | None = found[1]
@@ -221,6 +229,21 @@ class HttpServer(CherootServer):
         if answer.logged:
             answer.logged.again(conn.remote_addr)
         return conn.begin_to_send(answer.head.then(answer.body))
+
+    def retire(self) -> None:
+        """Take no more connections, and end each with its next answer.
+
+        One that is kept, since its last answer had begun before, has RETIRE_SECONDS for it.
+        """
+        self.is_leaving = True
+        self._connections._selector.unregister(self._listener.fileno())  # type: ignore[attr-defined]
+        until = time.monotonic() + RETIRE_SECONDS
+        while time.monotonic() < until:
+            time.sleep(_RETIRE_POLL)
+            if self.requests.idle < THREADS:
+                until = time.monotonic() + RETIRE_SECONDS
+        self.shutdown_timeout = None
+        self.stop()
 
     def _await(self, conn: _Connection) -> None:
         """As put_conn, for a connection on which all that has come is read."""

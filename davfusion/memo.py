@@ -81,6 +81,25 @@ class Memo:
         self._stamp.close()
 
 
+class Memos:
+    """Those of several shares, by one kind of question."""
+
+    def __init__(self) -> None:
+        self._memos: list[Memo] = []
+
+    def recall(self, question: Hashable) -> tuple[Moment, Any] | None:
+        """As Memo.recall, of any of them."""
+        for memo in self._memos:
+            if found := memo.recall(question):
+                return found
+        return None
+
+    def add(self, memo: Memo) -> None:
+        """Have it asked, too."""
+        if memo not in self._memos:
+            self._memos.append(memo)
+
+
 class Repeatable(NamedTuple):
     """Who keeps an answer, and the moment to keep it under."""
 

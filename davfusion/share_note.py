@@ -2,18 +2,17 @@
 
 import json
 import os
-import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from davfusion.cache.folder import CacheFolder
-from davfusion.config import S3Options, ServeConfig
+from davfusion.config import ROOT, ShareConfig, is_secret, scheme_of
 from davfusion.platform import fsync_directory
 
 _NAME: Final = "share.json"
-_SCHEME: Final = re.compile("[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Where the AWS SDK looks for the service: another program's environment may not have them."""
 
@@ -22,32 +21,36 @@ _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 class ShareNote:
     """The share of a cache folder; no secrets."""
 
+    name: str
+    """In the tree of the server."""
     target: str
     """A folder is absolute."""
-    s3: S3Options
+    options: Mapping[str, Any]
+    """Those of the store that are no secrets."""
     cache_size: int
     """Bytes."""
     cache_expiration: float | None
     pid: int
     """Of the server that wrote it."""
 
-    def config(self, folder: Path) -> ServeConfig:
+    def config(self, folder: Path) -> ShareConfig:
         """What whoever sends from the cache folder `folder` has to know."""
-        return ServeConfig(
+        return ShareConfig(
             self.target,
+            self.options,
             cache_dir=folder.parent,
             cache_id=folder.name,
             cache_size=self.cache_size,
             cache_expiration=self.cache_expiration,
-            s3=self.s3,
         )
 
 
-def note_share(folder: CacheFolder, config: ServeConfig) -> None:
+def note_share(folder: CacheFolder, config: ShareConfig, name: str = ROOT) -> None:
     """Write the note, whole or not at all; OSError."""
     note = ShareNote(
+        name,
         absolute(config.target),
-        _with_endpoint(config.s3),
+        _notable(config),
         config.cache_size,
         config.cache_expiration,
         os.getpid(),
@@ -70,8 +73,9 @@ def read_note(folder: Path) -> ShareNote | None:
         values = json.loads((folder / _NAME).read_text(encoding="utf-8"))
         expiration = values["cache_expiration"]
         return ShareNote(
+            str(values["name"]),
             str(values["target"]),
-            S3Options(**values["s3"]),
+            dict(values["options"]),
             int(values["cache_size"]),
             None if expiration is None else float(expiration),
             int(values["pid"]),
@@ -83,9 +87,17 @@ def read_note(folder: Path) -> ShareNote | None:
 def absolute(target: str) -> str:
     """The target as it is named from every working directory."""
     folder = target.removeprefix("local:")
-    return target if _SCHEME.match(folder) else str(Path(folder).expanduser().absolute())
+    return target if scheme_of(folder) else str(Path(folder).expanduser().absolute())
 
 
-def _with_endpoint(s3: S3Options) -> S3Options:
-    named = (os.environ[name] for name in _ENDPOINTS if os.environ.get(name))
-    return S3Options(s3.endpoint_url or next(named, None), s3.path_style, s3.checksums)
+def _notable(config: ShareConfig) -> dict[str, Any]:
+    """The options that another process needs; what the environment says of S3's is one of them."""
+    options = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in config.options.items()
+        if isinstance(value, str | int | float | Path) and not is_secret(name)
+    }
+    named = [os.environ[name] for name in _ENDPOINTS if os.environ.get(name)]
+    if named and scheme_of(config.target) == "s3":
+        options.setdefault("endpoint_url", named[0])
+    return options

@@ -59,15 +59,25 @@ def hash_password(password: str) -> str:
         raise UsersError("bcrypt takes passwords of at most 72 bytes, without NUL") from error
 
 
+def is_name(text: str) -> bool:
+    """Whether a user can have that name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_hash(text: str) -> bool:
+    """Whether `text` is a password's hash of a kind that is known here."""
+    return _context().identify(text) is not None
+
+
 def parse_user(text: str) -> tuple[str, str]:
     """(name, hash) of `NAME:PASSWORD` or `NAME:HASH`; a plain password is hashed at once.
 
     Raises UsersError.
     """
     name, _, secret = text.partition(":")
-    if not (_NAME.fullmatch(name) and secret):
+    if not (is_name(name) and secret):
         raise UsersError("a user is given as NAME:PASSWORD or NAME:HASH")
-    if _context().identify(secret):
+    if is_hash(secret):
         return name, secret
     return name, str(_context().handler("pbkdf2_sha256").hash(secret))
 
@@ -80,7 +90,7 @@ def parse_htpasswd(lines: Iterable[str]) -> dict[str, str]:
         if not entry or entry.startswith("#"):
             continue
         name, _, secret = entry.partition(":")
-        if not (_NAME.fullmatch(name) and _context().identify(secret)):
+        if not (is_name(name) and is_hash(secret)):
             raise UsersError(f"line {number} is not NAME:HASH with a hash known here")
         hashes[name] = secret
     return hashes
@@ -177,7 +187,7 @@ class Users:
 
     def __init__(
         self,
-        users: Iterable[tuple[str, str]] = (),
+        users: Hashes | Iterable[tuple[str, str]] = (),
         htpasswd: Path | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,

@@ -2,12 +2,13 @@
 
 import socket
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from davfusion import share
-from davfusion.config import S3Options, ServeConfig
+from davfusion.config import ServerConfig, ShareConfig
+from davfusion.preparing import Preparation
 
 
 @pytest.mark.live
@@ -20,9 +21,8 @@ def test_a_store_that_hangs_leaves_no_thread(
     before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        config = ServeConfig(
-            target="s3://bucket", cache_dir=tmp_path, s3=S3Options(endpoint_url=url)
-        )
-        prepared = share.prepare(config)
+        share = ShareConfig("s3://bucket", {"endpoint_url": url}, cache_dir=tmp_path)
+        with closing(Preparation()) as preparation:
+            (prepared,) = preparation.prepare(ServerConfig({"/": share}))
     assert prepared.warning is not None
     assert set(threading.enumerate()) == before

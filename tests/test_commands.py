@@ -1,6 +1,7 @@
 """The commands about caches as users run them, beside a real server and without one."""
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -17,10 +18,10 @@ import pytest
 from davfusion.cache.folder import CacheFolder
 from davfusion.cache.outbox import Outbox
 from davfusion.cache.pending import SMALL
-from davfusion.config import S3Options, ServeConfig
+from davfusion.config import ShareConfig
 from davfusion.share_note import note_share, read_note
 from davfusion.stores.store import StoreSpaceLimitError
-from tests.live.serving import Serving, serving
+from tests.live.serving import Serving, free_port, serving, started
 from tests.servers import S3Server, fault_proxy
 from tests.test_cli import environment, give_keys
 
@@ -256,6 +257,39 @@ def test_nobody_knows_whose_cache_it_is(share: Share) -> None:
     assert (share.files / "new").is_dir()
 
 
+@live
+def test_a_configuration_file_names_the_caches(share: Share, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    port, file = free_port(), tmp_path / "davfusion.yaml"
+    late = "write_mode: back, write_back_delay: 600"
+    file.write_text(
+        f"port: {port}\ncache_dir: {share.caches}\nshares:\n"
+        f"  one: {{target: files, {late}}}\n  two: {{target: other, {late}}}\n"
+    )
+    config = ("--config", str(file))
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [*DAVFUSION, *arguments, *config]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    command = [*DAVFUSION, "serve", *config]
+    server = Serving(command, os.environ, port, tmp_path / "log", share.caches)
+    with started(server):
+        upload(server, "one/a")
+        upload(server, "two/b")
+    found = json.loads(run("status", "--json").stdout)["caches"]
+    assert [(each["share"], each["pending"]["files"]) for each in found] == [("one", 1), ("two", 1)]
+    assert run("status").stdout.splitlines()[0] == f"one: {share.files}"
+    assert run("drain", "two").returncode == 0
+    assert (tmp_path / "other" / "b").read_bytes() == b"content"
+    assert share.stored() == {}
+    assert run("drain").returncode == 0
+    assert share.stored() == {"a": b"content"}
+    assert "two: " in run("check", "two").stdout
+    missing = run("status", "three")
+    assert (missing.returncode, "one, two" in missing.stderr) == (1, True)
+
+
 def test_caches_that_are_not_there(share: Share) -> None:
     assert share.run("status").stdout == "There are no caches.\n"
     for arguments in ((share.files,), ("--cache-id", "none")):
@@ -270,19 +304,19 @@ def test_the_note_of_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder.prepare()
     assert read_note(folder.path) is None
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    config = ServeConfig(
-        "s3://bucket", cache_dir=tmp_path, cache_id="id", cache_size=7, s3=S3Options(None, True)
-    )
-    note_share(folder, config)
+    options = {"path_style": True, "secret_access_key": "secret"}
+    config = ShareConfig("s3://bucket", options, cache_size=7)
+    note_share(folder, config, "photos")
     note = read_note(folder.path)
     assert note is not None
-    assert note.s3 == S3Options("http://127.0.0.1:9", True)
+    assert note.name == "photos"
+    assert note.options == {"path_style": True, "endpoint_url": "http://127.0.0.1:9"}
     assert note.config(folder.path).cache_size == 7
     assert note.config(folder.path).cache_id == "id"
     file = folder.path / "share.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     monkeypatch.chdir(tmp_path)
-    note_share(folder, ServeConfig("some/folder"))
+    note_share(folder, ShareConfig("some/folder"))
     note = read_note(folder.path)
     assert note is not None
     assert note.target == str(tmp_path / "some" / "folder")

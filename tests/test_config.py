@@ -4,13 +4,27 @@ import pickle
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from davfusion.cli import serve
-from davfusion.config import ConfigError, ServeConfig, check, parse_junk, parse_seconds, parse_size
+from davfusion.config import (
+    ConfigError,
+    ServerConfig,
+    ShareConfig,
+    check,
+    parse_junk,
+    parse_seconds,
+    parse_size,
+)
 from davfusion.mounting import mount_hints, reachable_names, url_of
+
+
+def server(**values: Any) -> ServerConfig:
+    return ServerConfig(**{"shares": {"/": ShareConfig("/srv")}} | values)
+
 
 DOCUMENTATION = Path(__file__).parents[1] / "docs" / "configuration.md"
 
@@ -45,40 +59,43 @@ def test_junk() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "localhost", "::1"])
 def test_loopback_needs_no_users(host: str) -> None:
-    assert check(ServeConfig("/srv", host=host)).host == host
+    assert check(server(host=host)).host == host
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104
 def test_other_addresses_need_users(host: str) -> None:
     with pytest.raises(ConfigError, match=r"--user.*--anonymous"):
-        check(ServeConfig("/srv", host=host))
-    check(ServeConfig("/srv", host=host, anonymous=True))
-    check(ServeConfig("/srv", host=host, users=(("a", "hash"),)))
-    check(ServeConfig("/srv", host=host, htpasswd=Path("users")))
+        check(server(host=host))
+    check(server(host=host, anonymous=True))
+    check(server(host=host, users={"a": "hash"}))
+    check(server(host=host, htpasswd=Path("users")))
 
 
 def test_values_that_do_not_fit_together() -> None:
     with pytest.raises(ConfigError, match="--tls-key"):
-        check(ServeConfig("/srv", tls_cert=Path("cert.pem")))
+        check(server(tls_cert=Path("cert.pem")))
     with pytest.raises(ConfigError, match="--anonymous"):
-        check(ServeConfig("/srv", anonymous=True, users=(("a", "hash"),)))
+        check(server(anonymous=True, users={"a": "hash"}))
 
 
 def test_granian_is_asked_for_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = ServeConfig("/srv", server="granian")
+    config = server(server="granian")
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("sys.platform", "darwin")
         with pytest.raises(ConfigError, match="Linux"):
             check(config)
     monkeypatch.setattr("sys.platform", "linux")
-    assert check(config) is config
+    assert check(config) == config
     monkeypatch.setitem(sys.modules, "granian", None)
     with pytest.raises(ConfigError, match=r"pip install 'davfusion\[granian\]'"):
         check(config)
 
 
 def test_a_configuration_reaches_worker_processes_and_shows_no_hash() -> None:
-    config = ServeConfig("/srv", users=(("alice", "$2b$secret"),))
+    config = server(
+        users={"alice": "$2b$secret"},
+        shares={"/": ShareConfig("s3:b", {"secret_access_key": "secret"})},
+    )
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301
     assert "secret" not in repr(config)
 

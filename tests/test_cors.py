@@ -2,9 +2,9 @@
 
 import pytest
 
-from davfusion.config import ServeConfig
 from davfusion.cors import ANY, Cors
 from tests.provider.client import DavClient, Reply
+from tests.test_config import server
 
 PAGE = "https://app.example"
 
@@ -67,7 +67,7 @@ def test_what_is_no_method_is_not_repeated() -> None:
 
 
 def test_without_users_no_page_may_come_unless_it_is_named() -> None:
-    assert ServeConfig("/srv").origins == ()
-    assert ServeConfig("/srv", cors_origins=(PAGE,)).origins == (PAGE,)
-    assert ServeConfig("/srv", users=(("a", "b"),)).origins == (ANY,)
-    assert ServeConfig("/srv", users=(("a", "b"),), cors_origins=("none",)).origins == ("none",)
+    assert server().origins == ()
+    assert server(cors_origins=(PAGE,)).origins == (PAGE,)
+    assert server(users={"a": "b"}).origins == (ANY,)
+    assert server(users={"a": "b"}, cors_origins=("none",)).origins == ("none",)

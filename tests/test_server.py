@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
@@ -44,15 +45,29 @@ def broken_application() -> "WSGIApplication":
     raise RuntimeError("cannot be made")
 
 
+def other_application() -> "WSGIApplication":
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "1")])
+        return [b"0"]
+
+    return application
+
+
 def main(http_name: HttpServerName, workers: str, make: str, *tls: str) -> None:
+    """SIGHUP brings what the variable NEXT names, a word for each time."""
     listener = bind("127.0.0.1", 0)
     files = TlsFiles(*map(Path, tls)) if tls else None
-    spec = WorkerSpec(listener, globals()[make], files, "debug", http_name)
+    spec = WorkerSpec(listener, globals()[make], files, "debug", http_name, workers=int(workers))
     announce = partial(print, listener.getsockname()[1], flush=True)
     try:
-        Supervisor(spec, int(workers)).run(announce)
+        names = iter(os.environ.get("NEXT", "").split())
+        Supervisor(spec, lambda: _next(spec, next(names))).run(announce)
     except ServerError as error:
         sys.exit(str(error))
+
+
+def _next(spec: WorkerSpec, make: str) -> WorkerSpec:
+    return replace(spec, make_application=globals()[make])
 
 
 class Program:
@@ -216,7 +231,24 @@ def test_workers_that_cannot_start_end_the_server(
 ) -> None:
     with running(http_name, 1, make="broken_application") as program:
         assert program.exit_code() == 1
-    assert "a worker process could not start" in capfd.readouterr().err
+    assert "a process could not start" in capfd.readouterr().err
+
+
+@live
+def test_a_reload_that_cannot_serve_leaves_all_as_it_was(
+    http_name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NEXT", "broken_application other_application")
+    with running(http_name, 1) as program:
+        worker = program.worker()
+        program.signal(signal.SIGHUP)
+        assert eventually(lambda: "a new worker could not start" in capfd.readouterr().err)
+        assert program.worker() == worker
+        program.signal(signal.SIGHUP)
+        assert eventually(lambda: program.worker() == 0)
+        assert eventually(lambda: is_gone(worker))
+        program.signal(signal.SIGTERM)
+        assert program.exit_code() == 0
 
 
 @live

@@ -1,6 +1,7 @@
 """CachingStore: reads come from blocks on the local disk, writes are received there first."""
 
 import os
+from dataclasses import replace
 
 from davfusion.cache import spool
 from davfusion.cache.block_caching_store import BlockCachingStore, over_blocks
@@ -8,6 +9,7 @@ from davfusion.cache.folder import CacheFolder, cache_id_for
 from davfusion.cache.pending import FILE, Row
 from davfusion.stores import paths
 from davfusion.stores.store import (
+    Features,
     InterruptEvent,
     Metadata,
     SourceStream,
@@ -44,6 +46,10 @@ class CachingStore(StoreWrapper):
         self._folder.prepare()
         super().__init__(over_blocks(store, cache_expiration_time, cache_size_in_mb, self._folder))
         self._age = cache_expiration_time
+
+    @property
+    def features(self) -> Features:
+        return replace(super().features, receives_first=True)
 
     def get_cache_expiration_time(self) -> float:
         """Seconds until an entry is expired."""

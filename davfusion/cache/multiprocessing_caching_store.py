@@ -114,6 +114,7 @@ class MultiprocessingCachingStore(StoreWrapper):
         return replace(
             super().features,
             writes_offline=True,
+            receives_first=True,
             cheap_metadata=False,
             undated_directories=False,
         )

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _CONTEXT: Final = {"auto_envvar_prefix": "DAVFUSION"}
 _ABOUT: Final = """
 
-TARGET is as for `davfusion serve`; without it, this is about every cache of the cache folder."""
+TARGET is as for `davfusion serve`, or with --config the name of a share; without it, this is about
+every cache of the cache folder, or of the file."""
 
 Command = Callable[..., int]
 """What a command does with its caches; its exit code."""
@@ -33,7 +34,14 @@ def _for_caches(name: str, help_text: str, *options: Callable[[Any], Any]) -> Ca
         def chosen(context: click.Context, /, **values: Any) -> None:
             from davfusion.commands.caches import Selection, chosen_caches  # noqa: PLC0415
 
-            names = ("target", "cache_dir", "cache_id", "s3_endpoint_url", "s3_path_style")
+            names = (
+                "target",
+                "config_file",
+                "cache_dir",
+                "cache_id",
+                "s3_endpoint_url",
+                "s3_path_style",
+            )
             selection = Selection(**{name: values.pop(name) for name in names})
             caches = chosen_caches(selection)
             context.exit(run(caches, **values))
@@ -51,6 +59,13 @@ def _for_caches(name: str, help_text: str, *options: Callable[[Any], Any]) -> Ca
 
 _SELECTION: Final = (
     click.argument("target", envvar="DAVFUSION_TARGET", required=False),
+    click.option(
+        "--config",
+        "config_file",
+        envvar="DAVFUSION_CONFIG",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The server's configuration file.",
+    ),
     click.option(
         "--cache-dir",
         type=click.Path(path_type=Path),

@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from davfusion import share
+from davfusion import preparing, share
 from davfusion.access_log import configure_logging
 from davfusion.cache.folder import CacheInUseError
 from davfusion.cache.mover import Mover
@@ -21,7 +21,7 @@ from davfusion.cache.reading import damage
 from davfusion.cache.unsent import Unsent, unsent
 from davfusion.commands.caches import Cache
 from davfusion.commands.wording import count, one_line, plain, size
-from davfusion.config import ServeConfig
+from davfusion.config import ShareConfig
 
 _POLL: Final = 0.1
 _LOOK: Final = 0.5
@@ -130,7 +130,7 @@ class Drain:
         if folder.is_in_use():
             return None
         config = _sendable(self._cache)
-        if not share.check_access(config):
+        if not preparing.answers(config):
             self._progress.say("the store does not answer; it is tried again and again")
         self._journal.close()
         try:
@@ -165,7 +165,7 @@ class Drain:
         return False
 
 
-def _sendable(cache: Cache) -> ServeConfig:
+def _sendable(cache: Cache) -> ShareConfig:
     """Raises ShareError where it is not known where to, or there is no such place."""
     if cache.config is None:
         raise share.ShareError(

@@ -40,6 +40,7 @@ def _as_json(cache: Cache, status: CacheStatus) -> dict[str, Any]:
     journal = status.journal
     return {
         "id": cache.folder.path.name,
+        "share": cache.share,
         "target": cache.config.target if cache.config else None,
         "folder": str(cache.folder.path),
         "in_use": status.in_use,

@@ -1,4 +1,7 @@
-"""COPY and MOVE (RFC 4918 sections 9.8 and 9.9), carried out by the store."""
+"""COPY and MOVE (RFC 4918 sections 9.8 and 9.9), carried out by the store.
+
+Between two shares the content goes through this machine, file by file.
+"""
 
 from dataclasses import dataclass
 
@@ -11,80 +14,139 @@ from davfusion.provider.tree import DavTree
 from davfusion.stores import paths
 from davfusion.stores.errors import PartialFailureError
 from davfusion.stores.store import Metadata
+from davfusion.stores.transfer import copy_between, move_between
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """A checked COPY or MOVE."""
+    """A checked COPY or MOVE, from `src` of `source` to `dst` of `target`."""
 
+    source: DavTree
     src: str
+    target: DavTree
     dst: str
-    source: Metadata
+    is_dir: bool
     replaced: Metadata | None
+
+    @property
+    def is_within(self) -> bool:
+        """Whether it stays in one share."""
+        return self.source is self.target
 
     @property
     def success(self) -> Response:
         return Response(204 if self.replaced else 201)
+
+    def copy(self) -> None:
+        """A file, or a folder with all below it."""
+        if self.is_within:
+            self.source.store.duplicate(self.src, self.dst)
+        else:
+            copy_between(self.source.store, self.src, self.target.store, self.dst)
+
+    def copy_folder_alone(self) -> None:
+        """The folder without what is in it."""
+        if self.replaced:
+            self.target.store.delete(self.dst, self.replaced["is_dir"])
+            self.target.state.properties.remove_tree(self.dst)
+        self.target.store.create_directory(self.dst)
+
+    def move(self) -> None:
+        """A file, or a folder with all below it."""
+        if self.is_within:
+            self.source.store.move(self.src, self.dst)
+        else:
+            move_between(self.source.store, self.src, self.target.store, self.dst)
+
+    def copied(self, error: PartialFailureError | None = None, *, tree: bool = True) -> None:
+        """Properties go along, but for those of what could not be copied."""
+        failed = error.failures if error else ()
+        self.source.state.copied(self.src, self.dst, self.target.state, tree=tree, failed=failed)
+
+    def moved(self) -> None:
+        """All properties go along."""
+        self.source.state.moved(self.src, self.dst, self.target.state)
 
 
 def copy(tree: DavTree, request: DavRequest) -> Response:
     """Copy a file, a folder alone (Depth 0) or a folder with all below it."""
     depth = request.depth("infinity", "0", "infinity")
     transfer = _checked(tree, request)
-    tree.check_locks(request, transfer.dst, tree=True, membership=not transfer.replaced)
-    whole = depth == "infinity" or not transfer.source["is_dir"]
+    whole = depth == "infinity" or not transfer.is_dir
     with translated():
         try:
             if whole:
-                tree.store.duplicate(transfer.src, transfer.dst)
+                transfer.copy()
             else:
-                _copy_folder_alone(tree, transfer)
+                transfer.copy_folder_alone()
         except PartialFailureError as error:
-            tree.state.copied(transfer.src, transfer.dst, failed=error.failures)
+            transfer.copied(error)
             return failed_paths(request, error)
-    tree.state.copied(transfer.src, transfer.dst, tree=whole)
+    transfer.copied(tree=whole)
     return transfer.success
 
 
 def move(tree: DavTree, request: DavRequest) -> Response:
     """Rename or move a file, or a folder with all below it."""
     transfer = _checked(tree, request)
-    if transfer.source["is_dir"]:
-        request.depth("infinity", "infinity")
-    tree.check_locks(request, transfer.src, tree=True, membership=True)
-    tree.check_locks(request, transfer.dst, tree=True, membership=not transfer.replaced)
     with translated():
         try:
-            tree.store.move(transfer.src, transfer.dst)
+            transfer.move()
         except PartialFailureError as error:
-            tree.state.copied(transfer.src, transfer.dst, failed=error.failures)
+            transfer.copied(error)
             return failed_paths(request, error)
-    tree.state.moved(transfer.src, transfer.dst)
+    transfer.moved()
     return transfer.success
 
 
 def _checked(tree: DavTree, request: DavRequest) -> Transfer:
-    src, dst = request.path, request.destination
-    if src == dst and request.method == "MOVE":
-        dst = request.new_name  # where case does not matter, a file can be given another one
     source = tree.target(request)
     tree.check_conditions(request, source)
+    target, there = _destination(request)
+    if target is tree:
+        _check_apart(request.path, there.path, source)
+    elif there.path == paths.ROOT:
+        raise DAVError(403, "A share cannot be replaced.")
+    replaced = target.presumed(there.path)
+    if replaced is None:
+        target.check_parent(there.path)
+    elif not request.overwrite:
+        raise DAVError(412, "The destination exists, and Overwrite is F.")
+    if request.method == "MOVE":
+        _check_movable(tree, request, source)
+    target.check_locks(there, there.path, tree=True, membership=not replaced)
+    return Transfer(tree, request.path, target, there.path, source["is_dir"], replaced)
+
+
+def _destination(request: DavRequest) -> tuple[DavTree, DavRequest]:
+    """Where it goes, which the user must be able to change."""
+    path = request.destination
+    place = request.shares.place(request, path)
+    if place is None:
+        is_new_share = paths.parent(path) == paths.ROOT
+        raise DAVError(403 if is_new_share else 409, "There is no share for the destination.")
+    if not place.request.may_write:
+        raise DAVError(403, "The share is read-only.")
+    tree, there, _ = place
+    given, there.path = there.path, tree.canonical_path(there.path)
+    if request.method == "MOVE" and (there.prefix, there.path) == (request.prefix, request.path):
+        # Where case does not matter, a file can be given another one.
+        there.path = paths.join(paths.parent(there.path), paths.name(given))
+    return tree, there
+
+
+def _check_apart(src: str, dst: str, source: Metadata) -> None:
     if src == dst:
         raise DAVError(403, "Source and destination are the same.")
     if paths.is_below(dst, src) and source["is_dir"]:
         raise DAVError(403, "The destination lies inside the source.")
     if paths.is_below(src, dst):
         raise DAVError(403, "The source lies inside the destination, which would be replaced.")
-    replaced = tree.presumed(dst)
-    if replaced is None:
-        tree.check_parent(dst)
-    elif not request.overwrite:
-        raise DAVError(412, "The destination exists, and Overwrite is F.")
-    return Transfer(src, dst, source, replaced)
 
 
-def _copy_folder_alone(tree: DavTree, transfer: Transfer) -> None:
-    if transfer.replaced:
-        tree.store.delete(transfer.dst, transfer.replaced["is_dir"])
-        tree.state.properties.remove_tree(transfer.dst)
-    tree.store.create_directory(transfer.dst)
+def _check_movable(tree: DavTree, request: DavRequest, source: Metadata) -> None:
+    if request.path == paths.ROOT:
+        raise DAVError(403, "A share cannot be moved.")
+    if source["is_dir"]:
+        request.depth("infinity", "infinity")
+    tree.check_locks(request, request.path, tree=True, membership=True)

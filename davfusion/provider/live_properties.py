@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from davfusion.provider.locks import Lock
 from davfusion.provider.xml import DAV, text
@@ -29,16 +29,27 @@ FIRST_SECOND, LAST_SECOND = -30610224000, 253402300799
 """Of the years 1000 and 9999."""
 
 
+Quota = Callable[[], tuple[int | None, int | None]]
+"""(available, used) bytes."""
+
+
+class Href(Protocol):
+    """The absolute-path reference of a store path; see DavRequest.href."""
+
+    def __call__(self, path: str, *, is_dir: bool = False) -> str: ...
+
+
 class Scene(NamedTuple):
     """What is the same for all resources of an answer.
 
-    `quota` is (available, used) bytes; `sync_token` tells that of a folder's path, `checksums`
-    ETag -> checksum of a file's.
+    `name` is that of what is served; `quota` is (available, used) bytes; `sync_token` tells that of
+    a folder's path, where there are any, `checksums` ETag -> checksum of a file's.
     """
 
-    href: Callable[[str], str]
-    quota: Callable[[], tuple[int | None, int | None]]
-    sync_token: Callable[[str], str]
+    href: Href
+    name: str
+    quota: Quota
+    sync_token: Callable[[str], str] | None
     checksums: Callable[[str], Mapping[str, str]]
     is_writable: bool
     now: float
@@ -174,15 +185,19 @@ def _resource_type(r: Resource) -> str:
     return f"<D:resourcetype>{kind}</D:resourcetype>"
 
 
+def _display_name(r: Resource) -> str:
+    return f"<D:displayname>{text(paths.name(r.path) or r.scene.name)}</D:displayname>"
+
+
 def _sync_token(r: Resource) -> str | None:
-    if not r.metadata["is_dir"]:
+    if not (r.metadata["is_dir"] and r.scene.sync_token):
         return None
     return f"<D:sync-token>{text(r.scene.sync_token(r.path))}</D:sync-token>"
 
 
 def _reports(r: Resource) -> str:
     report = "<D:supported-report><D:report><D:sync-collection/></D:report></D:supported-report>"
-    of_folders = report if r.metadata["is_dir"] else ""
+    of_folders = report if r.metadata["is_dir"] and r.scene.sync_token else ""
     return f"<D:supported-report-set>{of_folders}</D:supported-report-set>"
 
 
@@ -212,7 +227,7 @@ LIVE: dict[str, Callable[[Resource], str | None]] = {
     DAV + "getcontentlength": _length,
     DAV + "getcontenttype": _type,
     DAV + "getetag": _etag,
-    DAV + "displayname": lambda r: f"<D:displayname>{text(paths.name(r.path))}</D:displayname>",
+    DAV + "displayname": _display_name,
     DAV + "supportedlock": lambda _r: f"<D:supportedlock>{_SUPPORTED_LOCK}</D:supportedlock>",
     DAV + "lockdiscovery": _lock_discovery,
     DAV + "quota-available-bytes": lambda r: _quota(r, 0, "quota-available-bytes"),
@@ -230,5 +245,5 @@ ALLPROP = tuple(name for name in LIVE if not name.startswith(_ONLY_IF_NAMED))
 def has_property(resource: Resource, name: str) -> bool:
     """Whether the resource has that live property; a token is not looked for."""
     if name == SYNC_TOKEN:
-        return resource.metadata["is_dir"]
+        return resource.metadata["is_dir"] and resource.scene.sync_token is not None
     return LIVE[name](resource) is not None

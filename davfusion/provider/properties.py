@@ -5,7 +5,8 @@ A value is the property's XML element as text, with every namespace it uses decl
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from davfusion.database import Sparse, below
 from davfusion.stores import paths
@@ -19,6 +20,7 @@ CREATE TABLE IF NOT EXISTS property (
     PRIMARY KEY (directory, name, property)
 ) WITHOUT ROWID;
 """
+Query = Callable[[str, Sequence[Any]], Iterable[Any]]
 _TREE = "((directory = ? AND name = ?) OR directory = ? OR (directory >= ? AND directory < ?))"
 _HERE = "directory = ? AND name = ?"
 
@@ -86,6 +88,20 @@ class DeadProperties:
             _copy(connection, src, dst, tree=True, failed=())
             _remove(connection, src)
 
+    def copy_to(
+        self,
+        target: "DeadProperties",
+        src: str,
+        dst: str,
+        *,
+        tree: bool = True,
+        failed: Collection[str] = (),
+    ) -> None:
+        """As copy, to the `dst` of another share."""
+        copied = _copied(self._database.rows, src, dst, tree=tree, failed=failed)
+        with target._database.transaction() as connection:
+            _replace(connection, dst, copied)
+
     def _has_any(self, path: str) -> bool:
         """Whether there are any of `path` or below; most trees have none, and need no commit."""
         sql = f"SELECT 1 FROM property WHERE {_TREE} LIMIT 1"  # noqa: S608
@@ -108,20 +124,28 @@ def _remove(connection: sqlite3.Connection, path: str) -> None:
 def _copy(
     connection: sqlite3.Connection, src: str, dst: str, *, tree: bool, failed: Collection[str]
 ) -> None:
+    _replace(connection, dst, _copied(connection.execute, src, dst, tree=tree, failed=failed))
+
+
+def _copied(
+    query: Query, src: str, dst: str, *, tree: bool, failed: Collection[str]
+) -> list[tuple[str, ...]]:
+    """The rows of `src` as those of `dst`."""
     where, values = (_TREE, _tree(src)) if tree else (_HERE, _place(src))
-    rows = connection.execute(
+    rows = query(
         f"SELECT directory, name, property, value FROM property WHERE {where}",  # noqa: S608
         values,
-    ).fetchall()
-    copied = [row for row in rows if not _is_among(paths.join(row[0], row[1]), failed)]
-    _remove(connection, dst)
-    connection.executemany(
-        "INSERT OR REPLACE INTO property VALUES (?, ?, ?, ?)",
-        [
-            (*_place(paths.rebase(paths.join(directory, name), src, dst)), prop, value)
-            for directory, name, prop, value in copied
-        ],
     )
+    return [
+        (*_place(paths.rebase(path, src, dst)), prop, value)
+        for directory, name, prop, value in rows
+        if not _is_among(path := paths.join(directory, name), failed)
+    ]
+
+
+def _replace(connection: sqlite3.Connection, dst: str, rows: list[tuple[str, ...]]) -> None:
+    _remove(connection, dst)
+    connection.executemany("INSERT OR REPLACE INTO property VALUES (?, ?, ?, ?)", rows)
 
 
 def _is_among(path: str, tops: Collection[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 
 from wsgidav.dav_error import DAVError
@@ -11,12 +11,12 @@ from davfusion.provider import xml
 from davfusion.provider.errors import translated
 from davfusion.provider.live_properties import ALLPROP, LIVE, Resource, Scene, has_property
 from davfusion.provider.locks import Lock
-from davfusion.provider.request import XML_TYPE, DavRequest, Response
+from davfusion.provider.request import XML_TYPE, DavRequest, Depth, Response
 from davfusion.provider.syncing import SyncTokens
 from davfusion.provider.tree import DavTree
 from davfusion.provider.xml import DAV
 from davfusion.stores import paths
-from davfusion.stores.store import Metadata, NoSuchFilesytemObjectError
+from davfusion.stores.store import UNDATED_DIRECTORY, Metadata, NoSuchFilesytemObjectError
 
 PIECE = 64 * 1024
 """Characters gathered before they are sent."""
@@ -75,9 +75,7 @@ _LONG_NAME = 256
 
 def propfind(tree: DavTree, request: DavRequest) -> Response:
     """Answer a PROPFIND: one stat, and one listing or walk, whatever the number of members."""
-    depth = request.depth("infinity", "0", "1", "infinity")
-    body = request.body()
-    query = (_parse_short if len(body) <= SHORT else parse_query)(body)
+    depth, query = _asked(request)
     # Before the stat, which some services need not be asked for any more then.
     listing = _listing(tree, request.path) if depth == "1" and request.names_folder else None
     metadata = tree.metadata(request.path)
@@ -88,7 +86,52 @@ def propfind(tree: DavTree, request: DavRequest) -> Response:
     elif metadata["is_dir"] and depth == "infinity":
         resources = _descendants(tree, scene, query, request.path)
     own = resource_of(tree, scene, query, request.path, metadata)
-    pieces = _multistatus(request, query, chain([own], resources))
+    return _answer(depth, query, chain([own], resources))
+
+
+def propfind_shares(shares: Iterable[tuple[DavTree, DavRequest]], request: DavRequest) -> Response:
+    """Answer a PROPFIND of the root above `shares`, each with a request for its own root.
+
+    A share shows there without a call to its store: one that is away does not hide the others.
+    """
+    depth, query = _asked(request)
+
+    def found() -> Iterator[Found]:
+        name = paths.name(request.prefix)
+        root = Scene(request.href, name, _no_quota, None, _no_checksums, False, 0.0)
+        yield Resource(paths.ROOT, UNDATED_DIRECTORY, (), root), {}
+        for tree, within in shares if depth != "0" else ():
+            scene = scene_of(tree, within)._replace(quota=partial(_known_quota, tree))
+            yield resource_of(tree, scene, query, paths.ROOT, UNDATED_DIRECTORY)
+            if depth == "infinity":
+                yield from _descendants(tree, scene, query, paths.ROOT)
+
+    return _answer(depth, query, found())
+
+
+def _no_quota() -> tuple[None, None]:
+    return None, None
+
+
+def _known_quota(tree: DavTree) -> tuple[int | None, int | None]:
+    try:
+        return tree.quota()
+    except DAVError:
+        return _no_quota()
+
+
+def _no_checksums(_path: str) -> Mapping[str, str]:
+    return {}
+
+
+def _asked(request: DavRequest) -> tuple[Depth, Query]:
+    depth = request.depth("infinity", "0", "1", "infinity")
+    body = request.body()
+    return depth, (_parse_short if len(body) <= SHORT else parse_query)(body)
+
+
+def _answer(depth: Depth, query: Query, found: Iterable[Found]) -> Response:
+    pieces = _multistatus(query, found)
     headers = [("Content-Type", XML_TYPE)]
     if depth == "infinity":
         # What fails before the first piece is still answered with a status.
@@ -110,7 +153,8 @@ def scene_of(tree: DavTree, request: DavRequest) -> Scene:
     """What an answer to the request is about."""
     tokens = SyncTokens(tree.store, tree.state, request.path)
     sums = _Checksums(tree, single=request.header("Depth") == "0")
-    return Scene(request.href, tree.quota, tokens, sums, not tree.read_only, tree.clock())
+    name, now = paths.name(request.prefix), tree.clock()
+    return Scene(request.href, name, tree.quota, tokens, sums, request.may_write, now)
 
 
 class _Checksums:
@@ -184,9 +228,9 @@ def _lock_finder(tree: DavTree, directory: str, query: Query) -> Callable[[str],
     )
 
 
-def _multistatus(request: DavRequest, query: Query, found: Iterable[Found]) -> Iterator[bytes]:
+def _multistatus(query: Query, found: Iterable[Found]) -> Iterator[bytes]:
     columns = columns_of(query)
-    responses = (property_response(request, query, columns, *one) for one in found)
+    responses = (property_response(query, columns, *one) for one in found)
     return gathered(chain([HEAD], responses, [TAIL]))
 
 
@@ -208,14 +252,10 @@ def columns_of(query: Query) -> list[Column]:
 
 
 def property_response(
-    request: DavRequest,
-    query: Query,
-    columns: Sequence[Column],
-    resource: Resource,
-    dead: Mapping[str, str],
+    query: Query, columns: Sequence[Column], resource: Resource, dead: Mapping[str, str]
 ) -> str:
     """The response element of one resource."""
-    href = request.href(resource.path, is_dir=resource.metadata["is_dir"])
+    href = resource.scene.href(resource.path, is_dir=resource.metadata["is_dir"])
     if query.names_only:
         found = [xml.empty_element(name) for name in LIVE if has_property(resource, name)]
         found += [xml.empty_element(name) for name in dead]

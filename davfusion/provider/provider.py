@@ -17,10 +17,11 @@ from davfusion.provider.patch import ACCEPT_PATCH, patch
 from davfusion.provider.propfind import propfind
 from davfusion.provider.proppatch import proppatch
 from davfusion.provider.removal import delete
-from davfusion.provider.repeating import answered, memo_for
+from davfusion.provider.repeating import answered
 from davfusion.provider.report import report
 from davfusion.provider.request import XML_TYPE, DavRequest, Response, StartResponse, normal_path
 from davfusion.provider.resources import FileResource, FolderResource, resource
+from davfusion.provider.shares import Place, Shares
 from davfusion.provider.tree import DavTree
 from davfusion.provider.upload import put
 from davfusion.provider.xml import DECLARATION
@@ -29,18 +30,23 @@ logger = logging.getLogger(__name__)
 Method = Callable[[DavTree, DavRequest], Response]
 
 
-def options(tree: DavTree, _request: DavRequest) -> Response:
+def options(_tree: DavTree, request: DavRequest) -> Response:
+    """See _options."""
+    return _options(may_write=request.may_write)
+
+
+def _options(*, may_write: bool) -> Response:
     """What the server can do, also where nothing exists yet (RFC 4918 section 10.1).
 
     MS-Author-Via makes Windows and Office open files for writing.
     """
     headers = [
-        ("DAV", "1, 3" if tree.read_only else "1, 2, 3, extended-mkcol, sabredav-partialupdate"),
-        ("Allow", allowed_methods(tree)),
+        ("DAV", "1, 2, 3, extended-mkcol, sabredav-partialupdate" if may_write else "1, 3"),
+        ("Allow", allowed_methods(may_write=may_write)),
         ("MS-Author-Via", "DAV"),
         ("Accept-Ranges", "bytes"),
     ]
-    if not tree.read_only:
+    if may_write:
         headers.append(ACCEPT_PATCH)
     return Response(200, headers)
 
@@ -65,30 +71,30 @@ READING = frozenset({"OPTIONS", "GET", "HEAD", "PROPFIND", "REPORT"})
 WRITING = frozenset(METHODS) - READING
 
 
-def allowed_methods(tree: DavTree) -> str:
+def allowed_methods(*, may_write: bool) -> str:
     """The value of an Allow header."""
-    return ", ".join(sorted(READING if tree.read_only else METHODS))
+    return ", ".join(sorted(METHODS if may_write else READING))
 
 
 class StoreProvider(DAVProvider):  # type: ignore[misc]
-    """The share that wsgidav mounts; it answers every method itself.
+    """What wsgidav mounts at the root: all shares; it answers every method itself.
 
     wsgidav's own handlers lose data or break clients where bodies end early, targets are missing
     or headers are unusual (docs/adr/0002), so none of them is called.
     """
 
-    def __init__(self, tree: DavTree) -> None:
+    def __init__(self, shares: Shares) -> None:
         super().__init__()
-        self._tree = tree
-        self._memo = memo_for(tree)
+        self._shares = shares
 
     def is_readonly(self) -> bool:
-        return self._tree.read_only
+        return False
 
     def get_resource_inst(
         self, path: str, environ: dict[str, Any]
     ) -> FileResource | FolderResource | None:
-        return resource(self._tree, normal_path(path.encode()), environ)
+        place = self._shares.place(DavRequest(environ), normal_path(path.encode()))
+        return resource(place.tree, place.request.path, environ) if place else None
 
     def custom_request_handler(
         self, environ: dict[str, Any], start_response: StartResponse, default_handler: object
@@ -99,34 +105,44 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
 
     def answer(self, environ: dict[str, Any]) -> Response:
         """The response to one request, errors included."""
+        may_write = False
         try:
             request = DavRequest(environ)
-            response = self._carry_out(request)
+            request.shares = self._shares
+            place = self._shares.place(request, request.path)
+            may_write = place is not None and place.request.may_write
+            response = self._carry_out(request, place)
         except DAVError as error:
             response = error_response(error)
             if error.value == 405:  # RFC 9110 section 15.5.6
-                response.headers.append(("Allow", allowed_methods(self._tree)))
+                response.headers.append(("Allow", allowed_methods(may_write=may_write)))
         except Exception:
             logger.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             response = error_response(DAVError(500, "An error of the server; its log says more."))
         return response.without_body() if environ["REQUEST_METHOD"] == "HEAD" else response
 
-    def _carry_out(self, request: DavRequest) -> Response:
+    def _carry_out(self, request: DavRequest, place: Place | None) -> Response:
         method = METHODS.get(request.method)
         if method is None:
             known = request.method in HTTPMethod.__members__
             raise DAVError(405 if known else 501, f"{request.method} is not offered here.")
-        if self._tree.read_only and request.method in WRITING:
+        if place is None:
+            if request.method == "OPTIONS":
+                return _options(may_write=False)
+            return self._shares.answer_above(request)
+        tree, within, memo = place
+        # COPY changes the share of its destination, and asks there.
+        if request.method in WRITING and request.method != "COPY" and not within.may_write:
             raise DAVError(403, "The share is read-only.")
-        return answered(self._memo, _spelled(method), self._tree, request)
+        return answered(memo, _spelled(method), tree, within)
 
 
 def _spelled(method: Method) -> Method:
-    """`method`, for a request that names all paths as caches, locks and properties know them."""
+    """`method`, for a request that names its path as caches, locks and properties know it."""
 
     def carry_out(tree: DavTree, request: DavRequest) -> Response:
         if request.method != "OPTIONS":
-            request.spell(tree.canonical_path)
+            request.path = tree.canonical_path(request.path)
         return method(tree, request)
 
     return carry_out

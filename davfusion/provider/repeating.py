@@ -56,5 +56,6 @@ def _question(request: DavRequest) -> Hashable | None:
         return (request.method, request.prefix, request.path) if not request.has_body() else None
     if request.method == "PROPFIND" and (depth := environ.get("HTTP_DEPTH")) in ("0", "1"):
         body = request.body()
-        return (depth, request.prefix, request.path, body) if len(body) <= SHORT else None
+        asked = (depth, request.prefix, request.path, body, request.may_write)
+        return asked if len(body) <= SHORT else None
     return None

@@ -108,7 +108,7 @@ def _responses(
                 yield _gone(request, path)
             else:
                 found_there = resource_of(tree, scene, query, path, metadata)
-                yield property_response(request, query, columns, *found_there)
+                yield property_response(query, columns, *found_there)
 
 
 def _found(tree: DavTree, directory: str, members: list[Change]) -> dict[str, Metadata]:

@@ -1,16 +1,20 @@
 """A DAV request as values, and the answer to one."""
 
+import copy
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from wsgidav.dav_error import DAVError
 
 from davfusion.provider.xml import DECLARATION
 from davfusion.stores import paths
+
+if TYPE_CHECKING:
+    from davfusion.provider.shares import Shares
 
 Environ = dict[str, Any]
 Depth = Literal["0", "1", "infinity"]
@@ -110,25 +114,32 @@ def read_body(environ: Environ, size: int) -> bytes:
 
 
 class DavRequest:
-    """What a client asks for. `path` is a store path; the root of URLs is `prefix`.
+    """What a client asks for. `path` is a store path; the root of its URLs is `prefix`.
 
     `names_folder`: the URL ends with a slash, as that of a folder should.
     """
 
+    shares: "Shares"
+    """All that is served; set by whoever received the request."""
+    may_write = True
+    """Whether the user may change the share."""
+
     def __init__(self, environ: Environ) -> None:
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
-        self.prefix: str = environ.get("SCRIPT_NAME", "").rstrip("/")
+        self.root: str = environ.get("SCRIPT_NAME", "").rstrip("/")
+        """The root of all URLs of this server."""
+        self.prefix: str = self.root
         self.path = normal_path(environ["PATH_INFO"].encode())
         self.names_folder: bool = environ["PATH_INFO"].endswith("/")
         self.user: str = environ.get("wsgidav.auth.user_name") or ""
         self._body: bytes | None = None
-        self._spelled: Callable[[str], str] = _as_given
 
-    def spell(self, spelled: Callable[[str], str]) -> None:
-        """Have all paths of the request in the spelling that `spelled` gives."""
-        self._spelled = spelled
-        self.path = spelled(self.path)
+    def within(self, mount: str, path: str) -> "DavRequest":
+        """The request as if it were for `path` of the share at `mount`."""
+        request = copy.copy(self)
+        request.prefix, request.path = self.root + mount, path
+        return request
 
     def header(self, name: str) -> str | None:
         """The value of a request header, None if it was not sent."""
@@ -161,27 +172,18 @@ class DavRequest:
 
     @property
     def destination(self) -> str:
-        """The store path in the Destination header (RFC 4918 section 10.3)."""
+        """The path in the Destination header (RFC 4918 section 10.3), see resolve."""
         value = self.header("Destination")
         if not value:
             raise DAVError(400, "Destination is missing.")
         return self.resolve(value)
 
-    @property
-    def new_name(self) -> str:
-        """The destination under the name that the header spells."""
-        given = self._located(self.header("Destination") or "/")
-        return paths.join(paths.parent(self._spelled(given)), paths.name(given))
-
     def resolve(self, reference: str) -> str:
-        """The store path of a URL or absolute path that a header names.
+        """The path, in the tree of all shares, of a URL or absolute path that a header names.
 
         The scheme is not compared: behind a proxy that speaks TLS, clients send https for what
         arrives here as http. Raises DAVError 502 for another server's URL.
         """
-        return self._spelled(self._located(reference))
-
-    def _located(self, reference: str) -> str:
         try:
             parts = urlsplit(reference.strip())
         except ValueError as error:
@@ -195,11 +197,11 @@ class DavRequest:
         if "?" in reference or "#" in reference:
             # Whoever did not escape them in a name would have another file replaced.
             raise DAVError(400, "A query or a fragment names no file; escape ? as %3F, # as %23.")
-        return self._strip_prefix(decode_path(parts.path))
-
-    def _strip_prefix(self, path: str) -> str:
-        if path == self.prefix or path.startswith(self.prefix + "/"):
-            return path[len(self.prefix) :] or paths.ROOT
+        path = decode_path(parts.path)
+        if path == self.root:
+            return paths.ROOT
+        if path.startswith(self.root + "/"):
+            return path[len(self.root) :]
         raise DAVError(502, "The URL is outside of what this server serves.")
 
     def _is_here(self, netloc: str) -> bool:
@@ -226,10 +228,6 @@ class DavRequest:
             if len(data) > MAX_XML_BYTES:
                 raise DAVError(413, "The request body is too large.")
         return bytes(data)
-
-
-def _as_given(path: str) -> str:
-    return path
 
 
 def multistatus_body(statuses: Mapping[str, int]) -> bytes:

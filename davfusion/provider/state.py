@@ -46,6 +46,7 @@ class State:
         sums = Database(sums_path, properties.SCHEMA, durable=False)
         self.checksums = properties.DeadProperties(Sparse(sums, ("property",)))
         """ETag -> what a client sent as OC-Checksum with that version."""
+        self._tables = (self.properties, self.checksums)
         self._open = (database, self.sync, sums)
 
     def close(self) -> None:
@@ -58,17 +59,31 @@ class State:
         self.checksums.change(path, {etag: checksum}, self.checksums.of(path).keys() - {etag})
 
     def copied(
-        self, src: str, dst: str, *, tree: bool = True, failed: Collection[str] = ()
+        self,
+        src: str,
+        dst: str,
+        target: "State",
+        *,
+        tree: bool = True,
+        failed: Collection[str] = (),
     ) -> None:
-        """As DeadProperties.copy, of all that goes along."""
-        for table in (self.properties, self.checksums):
-            table.copy(src, dst, tree=tree, failed=failed)
+        """As DeadProperties.copy, of all that goes along to the `dst` of `target`."""
+        for table, theirs in zip(self._tables, target._tables, strict=True):
+            if theirs is table:
+                table.copy(src, dst, tree=tree, failed=failed)
+            else:
+                table.copy_to(theirs, src, dst, tree=tree, failed=failed)
 
-    def moved(self, src: str, dst: str) -> None:
+    def moved(self, src: str, dst: str, target: "State") -> None:
         """As copied, and `src` has none any more; nor locks, which stay behind (RFC 4918, 7.6)."""
         self.locks.remove_tree(src)
-        for table in (self.properties, self.checksums):
-            table.move_tree(src, dst)
+        if target is not self:
+            self.copied(src, dst, target)
+        for table in self._tables:
+            if target is self:
+                table.move_tree(src, dst)
+            else:
+                table.remove_tree(src)
 
     def forget(self, path: str) -> None:
         """`path` and all below it are gone."""

@@ -139,25 +139,33 @@ class DavTree:
         if (header := request.header("If")) is None:
             return
 
-        def path_of(tag: str | None) -> str | None:
-            try:
-                return request.path if tag is None else request.resolve(tag)
-            except DAVError:
-                return None  # another server's resource: nothing is known of it here
-
         def etag_of(tag: str | None) -> str | None:
-            path = path_of(tag)
-            found = metadata if path == request.path else self.find(path) if path else None
+            place = self._place_of(request, tag)
+            if place is None:
+                return None
+            tree, path = place
+            found = metadata if place == (self, request.path) else tree.find(path)
             return found.get("etag") if found else None
 
         def tokens_of(tag: str | None) -> frozenset[str]:
-            path = path_of(tag)
-            locks = self.state.locks.covering(path) if path else []
-            tokens = frozenset(lock.token for lock in locks)
-            return tokens | {self._sync_token(path)} if path and PREFIX in header else tokens
+            tree, path = self._place_of(request, tag) or (None, "")
+            if tree is None:
+                return frozenset()
+            tokens = frozenset(lock.token for lock in tree.state.locks.covering(path))
+            return tokens | {tree._sync_token(path)} if PREFIX in header else tokens
 
         if not if_holds(parse_if(header), etag_of, tokens_of):
             raise DAVError(412, "The If header does not hold.")
+
+    def _place_of(self, request: DavRequest, tag: str | None) -> "tuple[DavTree, str] | None":
+        """Of the resource that an If header tags; None where nothing is known of it here."""
+        if tag is None:
+            return self, request.path
+        try:
+            place = request.shares.place(request, request.resolve(tag))
+        except DAVError:  # on another server
+            return None
+        return (place.tree, place.tree.canonical_path(place.request.path)) if place else None
 
     def _sync_token(self, path: str) -> str:
         """What RFC 6578 section 5 lets stand in an If header; "" for what is no folder."""

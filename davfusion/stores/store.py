@@ -101,6 +101,8 @@ class Features:
     """A walk costs few calls, however many directories there are."""
     one_process: bool = False
     """What is stored is visible in this process alone."""
+    receives_first: bool = False
+    """What is written is received whole first, so its source need not rewind."""
     writes_offline: bool = False
     """A write succeeds though the service cannot be asked what it has there."""
 

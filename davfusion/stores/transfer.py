@@ -1,8 +1,8 @@
 """Copying files and trees from one Store to another through this machine.
 
 Memory stays the same whatever the size of a file: what cannot be rewound is spooled to a
-temporary file first, so that a failed upload can be repeated. It lies where TMPDIR says; where
-the system's own folder is kept in memory, name one on a disk.
+temporary file first, so that a failed upload can be repeated, unless the target does that itself.
+It lies where TMPDIR says; where the system's own folder is kept in memory, name one on a disk.
 """
 
 from collections.abc import Callable, Iterator
@@ -143,8 +143,9 @@ class _Transfer:
             return
         with ExitStack() as stack:
             stream = stack.enter_context(self._source.open_read(src, etag=metadata.get("etag")))
+            whole = _Whole(stream, metadata["bytes"])
             self._target.store_fileobject(
-                _rewindable(stream, metadata["bytes"], stack),
+                whole if self._target.features.receives_first else _rewindable(whole, stack),
                 dst,
                 modified=metadata["modified"],
                 content_type=metadata.get("content_type"),
@@ -211,19 +212,33 @@ def _metadata_or_none(store: Store, path: str) -> Metadata | None:
         return None
 
 
-def _rewindable(stream: ReadableStream, size: int, stack: ExitStack) -> BinaryIO:
-    """`stream`, or a temporary file with its `size` bytes that lives as long as `stack`."""
-    rewindable = seekable(stream)
+class _Whole:
+    """`stream`, which is to give `size` bytes; TransientStoreError where it ends before."""
+
+    def __init__(self, stream: ReadableStream, size: int) -> None:
+        self.stream = stream
+        self.size = size
+        self._left = size
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self.stream.read(size)
+        self._left -= len(data)
+        if size and not data and self._left > 0:
+            raise TransientStoreError(f"{self.size - self._left} of {self.size} bytes came")
+        return data
+
+
+def _rewindable(source: _Whole, stack: ExitStack) -> BinaryIO:
+    """The stream of `source`, or a temporary file of its bytes that lives as long as `stack`."""
+    rewindable = seekable(source.stream)
     if rewindable is not None:
         return rewindable
     spool = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by `stack`
     stack.callback(spool.close)
-    for block in blocks(stream):
+    for block in blocks(source):
         try:
             spool.write(block)
         except OSError as error:
             raise StoreSpaceLimitError(f"no room for a temporary file: {error}") from error
-    if spool.tell() != size:
-        raise TransientStoreError(f"{spool.tell()} of {size} bytes came")
     spool.seek(0)
     return cast("BinaryIO", spool)

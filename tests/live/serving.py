@@ -138,9 +138,16 @@ def serving(
     command = [sys.executable, *program, "serve", target, "--port", str(port)]
     command += ["--workers", "2", "--cache-dir", str(cache), *options]
     server = Serving(command, {**os.environ, **(env or {})}, port, folder / "log", cache)
+    with started(server):
+        yield server
+
+
+@contextmanager
+def started(server: Serving) -> Iterator[None]:
+    """See serving."""
     try:
         server.start()
-        yield server
+        yield
     finally:
         server.stop()
     assert "Traceback" not in server.log.read_text(), server.log.read_text()

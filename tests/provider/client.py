@@ -1,6 +1,7 @@
 """A DAV client that calls the WSGI application directly."""
 
 import io
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from xml.etree.ElementTree import Element
 from defusedxml.ElementTree import fromstring
 
 from davfusion.app import PasswordCheck, make_app
+from davfusion.provider.shares import Share, Shares
 from davfusion.provider.state import State
 from davfusion.provider.tree import DavTree
 from davfusion.stores.memory import MemoryStore
@@ -68,10 +70,14 @@ class DavClient:
     read_only: bool = False
     users: PasswordCheck | None = None
     prefix: str = ""
+    shares: Shares | None = None
+    """In place of the one over `store`."""
+    user: str = ""
+    """With the password `secret`."""
 
     def __post_init__(self) -> None:
         self.tree = DavTree(self.store, self.state, read_only=self.read_only)
-        self.app = make_app(self.tree, self.users)
+        self.app = make_app(self.shares or Shares({"/": Share(self.tree)}), self.users)
 
     def __call__(
         self,
@@ -113,6 +119,9 @@ class DavClient:
         }
         if headers.get("Destination", "").startswith("/"):
             headers["Destination"] = quote(self.prefix + headers["Destination"])
+        if self.user:
+            credentials = b64encode(f"{self.user}:secret".encode()).decode()
+            headers = {"Authorization": f"Basic {credentials}", **headers}
         for name, value in headers.items():
             key = name.upper().replace("-", "_")
             plain = key in ("CONTENT_LENGTH", "CONTENT_TYPE")

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -49,6 +49,9 @@ class ClientSettings:
     profile: str | None = None
     path_style: bool | None = None
     checksums: Checksums = "md5"
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
 
 
 class _Process:
@@ -113,7 +116,12 @@ def make_session(settings: ClientSettings) -> boto3.Session:
     core = botocore.session.Session()
     core.register_component("data_loader", _loader())
     return boto3.Session(
-        botocore_session=core, profile_name=settings.profile, region_name=settings.region
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=settings.secret_access_key,
+        aws_session_token=settings.session_token,
+        botocore_session=core,
+        profile_name=settings.profile,
+        region_name=settings.region,
     )
 
 

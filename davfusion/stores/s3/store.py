@@ -66,6 +66,9 @@ class S3Store(Store):
         profile: str | None = None,
         path_style: bool | None = None,
         checksums: Checksums = "md5",
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+        session_token: str | None = None,
         multipart_threshold: int = 16 * MIB,
         part_size: int = 8 * MIB,
         copy_limit: int = MAX_PART,
@@ -79,7 +82,16 @@ class S3Store(Store):
         self._clock = clock
         self._retry = retry
         self._hash_kinds = frozenset({"md5" if checksums == "md5" else "crc32"})
-        self._settings = ClientSettings(endpoint_url, region, profile, path_style, checksums)
+        self._settings = ClientSettings(
+            endpoint_url,
+            region,
+            profile,
+            path_style,
+            checksums,
+            access_key_id,
+            secret_access_key,
+            session_token,
+        )
         self._connection = Connection(self._settings)
         self._bucket = Bucket(bucket, self._connection, batch)
         self._conditions = Conditions(self._bucket, self._keys.prefix)

@@ -1,0 +1,93 @@
+"""Shares: which share a path of the whole tree lies in, for whom it is there, and the root above.
+
+A share is found by its user and a path, and then has the request to itself, with a path and a
+prefix of its own: locks, properties, quota and answers that are given again are those of the share.
+What a user may not read is found nowhere, so it is to him as what does not exist.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from wsgidav.dav_error import DAVError
+
+from davfusion.config import Rights
+from davfusion.memo import Memo
+from davfusion.provider.download import get
+from davfusion.provider.propfind import propfind_shares
+from davfusion.provider.repeating import memo_for
+from davfusion.provider.request import DavRequest, Response
+from davfusion.provider.state import State
+from davfusion.provider.tree import DavTree
+from davfusion.stores import paths
+from davfusion.stores.memory import MemoryStore
+
+EVERYBODY_ALL: Final = Rights()
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share as one process serves it."""
+
+    tree: DavTree
+    rights: Rights = EVERYBODY_ALL
+
+
+class Place(NamedTuple):
+    """Where a path of the whole tree lies, and the request as if it were for that path."""
+
+    tree: DavTree
+    request: DavRequest
+    memo: Memo | None
+
+
+class Shares:
+    """The shares of one server by name: a folder of the root, or paths.ROOT for the only one."""
+
+    def __init__(self, shares: Mapping[str, Share]) -> None:
+        self._shares = {_mount(name): share for name, share in shares.items()}
+        self._memos = {mount: memo_for(share.tree) for mount, share in self._shares.items()}
+        self._is_single = "" in self._shares
+        self._state = State(None)
+
+    def place(self, request: DavRequest, path: str) -> Place | None:
+        """Where `path` lies; None: in no share that there is for the request's user."""
+        mount, inner = ("", path) if self._is_single else _split(path)
+        share = self._shares.get(mount)
+        if share is None or not share.rights.may_read(request.user):
+            return None
+        within = request.within(mount, inner)
+        within.may_write = not share.tree.read_only and share.rights.may_write(request.user)
+        return Place(share.tree, within, self._memos[mount])
+
+    def answer_above(self, request: DavRequest) -> Response:
+        """The answer where there is no share: in the root, which lists them, or nowhere."""
+        if request.path != paths.ROOT or request.method not in ("GET", "HEAD", "PROPFIND"):
+            raise DAVError(*_refusal(request))
+        visible = {mount: place for mount in self._shares if (place := self.place(request, mount))}
+        if request.method == "PROPFIND":
+            return propfind_shares([place[:2] for place in visible.values()], request)
+        listing = MemoryStore()
+        for mount in visible:
+            listing.create_directory(mount)
+        return get(DavTree(listing, self._state, read_only=True), request)
+
+
+def _mount(name: str) -> str:
+    return "" if name == paths.ROOT else paths.join(paths.ROOT, name)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """`/share`, and the path in it."""
+    name, _, inner = path[1:].partition("/")
+    return f"/{name}", f"/{inner}"
+
+
+def _refusal(request: DavRequest) -> tuple[int, str]:
+    """The answer to what is asked of the root itself, or of what is in no share."""
+    is_making = request.method in ("PUT", "MKCOL", "LOCK")
+    if request.path == paths.ROOT or (is_making and paths.parent(request.path) == paths.ROOT):
+        return 403, "The root holds the shares, and nothing else."
+    if is_making:
+        return 409, "The parent folder does not exist."
+    return 404, "There is no such file or folder."
