@@ -79,13 +79,13 @@ def report(tree: DavTree, request: DavRequest) -> Response:
     scope = Scope(request.path, query.deep)
     with available():
         try:
-            since = tree.state.sync.number(query.token) if query.token else 0
+            since = tree.state.sync.number(query.token, request.path) if query.token else 0
         except InvalidTokenError as error:
             raise ConditionError(403, "valid-sync-token") from error
         look(tree.store, tree.state, scope)
         cut = tree.state.sync.until(scope, since, query.limit) if query.limit else None
         token = cut or tree.state.sync.token(request.path)
-        until = tree.state.sync.number(token)
+        until = tree.state.sync.number(token, request.path)
     changes = tree.state.sync.changes(scope, since, until)
     pieces = chain([HEAD], _responses(tree, request, Query(query.names), changes))
     last = _cut(request) if cut else ""

@@ -4,6 +4,7 @@ It keeps what the members of synced folders were when they were looked at last, 
 differs from that at the next look: so no change is missed, whoever made it and on whatever store.
 """
 
+import hashlib
 import sqlite3
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ _PUT: Final = "INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)"
 
 
 class InvalidTokenError(Exception):
-    """The token is none of ours, or too old: the client has to begin anew."""
+    """The token is none of the folder's, or too old: the client has to begin anew."""
 
 
 class Scope(NamedTuple):
@@ -98,12 +99,12 @@ class SyncLog:
         sql = f"SELECT number FROM member WHERE {scope.where} ORDER BY number DESC LIMIT 1"  # noqa: S608
         last = self._reading.rows(sql, scope.bounds)
         log_id, _, forgotten = self._log()
-        return _token(log_id, max(last[0][0] if last else 0, forgotten))
+        return _token(log_id, folder, max(last[0][0] if last else 0, forgotten))
 
-    def number(self, token: str) -> int:
-        """The number that a token stands for; InvalidTokenError."""
+    def number(self, token: str, folder: str) -> int:
+        """The number that a token of the folder stands for; InvalidTokenError."""
         log_id, latest, forgotten = self._log()
-        number = token.removeprefix(_token(log_id, ""))
+        number = token.removeprefix(_token(log_id, folder, ""))
         is_number = number.isascii() and number.isdigit() and len(number) < 19
         if number == token or not is_number or not forgotten <= int(number) <= latest:
             raise InvalidTokenError(token)
@@ -116,7 +117,7 @@ class SyncLog:
             f" AND {_shown(since)} ORDER BY number LIMIT 2 OFFSET ?"
         )
         found = self._reading.rows(sql, (since, *scope.bounds, limit - 1))
-        return _token(self._log()[0], found[0][0]) if len(found) == 2 else None
+        return _token(self._log()[0], scope.folder, found[0][0]) if len(found) == 2 else None
 
     def changes(self, scope: Scope, since: int, until: int) -> Iterator[Change]:
         """The changes of numbers since < number <= until, folders before what is in them.
@@ -217,5 +218,7 @@ def _shown(since: int) -> str:
     return "1" if since else "version NOT NULL"
 
 
-def _token(log_id: str, number: int | str) -> str:
-    return f"{PREFIX}{log_id}-{number}"
+def _token(log_id: str, folder: str, number: int | str) -> str:
+    # RFC 6578 section 3.2: a token is one of the folder that it was given for.
+    of_folder = hashlib.sha256(folder.encode()).hexdigest()[:12]
+    return f"{PREFIX}{log_id}-{of_folder}-{number}"

@@ -168,6 +168,13 @@ def test_a_token_that_is_none_of_ours_begins_anew(client: DavClient, token: str)
     assert (reply.status, b"valid-sync-token" in reply.body) == (403, True)
 
 
+def test_a_token_is_of_one_folder(client: DavClient) -> None:
+    replica, other = Replica(client), Replica(client, "/other")
+    replica.sync(), other.sync()
+    assert ask(client, "/a", other.token).status == 403
+    assert ask(client, "/a/", replica.token).status == 207
+
+
 def test_what_is_gone_is_forgotten_some_time_and_older_tokens_with_it(
     client: DavClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
