@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from uuid import uuid4
 
 import pytest
 
@@ -247,3 +248,20 @@ def test_what_a_dav_server_is_asked(flaky_dav: FsspecStore, dav_proxy: Any) -> N
     stored = asked(lambda: flaky_dav.store_fileobject(file, "/dir/sub/7"))
     assert stored == {"PROPFIND": 2, "PUT": 1}
     assert asked(lambda: flaky_dav.delete("/dir", is_dir=True)) == {"PROPFIND": 1, "DELETE": 1}
+
+
+def test_requests_to_a_dav_server_share_a_connection(
+    dav_server: DavServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(PASSWORD, "secret")
+    store = FsspecStore(dav_server.address)
+    folder = f"/{uuid4().hex}"
+    with caplog.at_level("DEBUG", "urllib3.connectionpool"):
+        store.create_directory(folder)
+        put(store, f"{folder}/file")
+        assert store.get_file(f"{folder}/file") == b"content"
+        store.move(f"{folder}/file", f"{folder}/moved")
+        store.delete(folder, is_dir=True)
+        assert not store.exists(folder)
+    made = [text for text in caplog.messages if "Starting new" in text or "Resetting" in text]
+    assert len(made) == 1

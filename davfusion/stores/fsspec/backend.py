@@ -18,11 +18,18 @@ from davfusion.stores.store import (
     Metadata,
     NoSuchFilesytemObjectError,
     ReadableStream,
+    StoreAccessError,
 )
 
-_VERSIONS: Final = ("generation", "ETag", "etag", "e_tag", "sha", "version_id", "md5Hash")
+_VERSIONS: Final = (
+    *("generation", "ETag", "etag", "e_tag", "sha", "version_id", "md5Hash", "md5Checksum"),
+    *("content_md5", "checksum"),
+)
 """Where infos keep what differs between versions, the most exact first."""
-_TIMES: Final = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
+_TIMES: Final = (
+    *("mtime", "LastModified", "last_modified", "modified", "modifiedTime", "modified_at"),
+    *("updated", "created"),
+)
 
 Info = Mapping[str, Any]
 
@@ -64,6 +71,8 @@ class Backend:
         """Name -> metadata of all members that a path can name."""
         infos = self.filesystem.ls(directory, detail=True)
         own = directory.rstrip("/")
+        if not infos:
+            self.stat(directory)  # raises if there is none
         if any(_name_of(info) == own and info["type"] == "file" for info in infos):
             raise NoSuchFilesytemObjectError(f"{directory} is a file")
         found = {paths.name(_name_of(i)): i for i in infos if _name_of(i) != own}
@@ -128,9 +137,11 @@ class Backend:
             return Metadata(modified=self._modified(info), bytes=0, is_dir=True)
         if info["type"] != "file":
             raise NoSuchFilesytemObjectError(f"{info['name']} is neither file nor folder")
-        modified = self._modified(info)
-        size = int(info["size"] or 0)
-        etag = self._version(info) or version_of(size, modified)
+        modified, size = self._modified(info), int(info["size"] or 0)
+        etag = self._version(info)
+        if not (etag or modified):  # a size alone tells no versions apart
+            raise StoreAccessError(f"neither version nor time is known of {info['name']}", 501)
+        etag = etag or version_of(size, modified)
         return Metadata(modified=modified, bytes=size, is_dir=False, etag=etag)
 
     def _version(self, info: Info) -> str | None:

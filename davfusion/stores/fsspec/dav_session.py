@@ -55,7 +55,7 @@ class DavSession:
         body: Any = None,
         accepted: Callable[[int], bool] = lambda status: 200 <= status < 300,
     ) -> Iterator[requests.Response]:
-        """The answer, with its body still to be read; an error where its status is not accepted."""
+        """The answer of send(); an error where its status is not accepted."""
         answer = self.send(method, path, headers, body)
         with answer:
             if not accepted(answer.status_code):
@@ -69,13 +69,16 @@ class DavSession:
     def send(
         self, method: str, path: str, headers: Mapping[str, str] | None, body: Any = None
     ) -> requests.Response:
-        """The answer, whatever it is; to be closed, or read to its end."""
+        """The answer, whatever it is; that to GET is still to be read, or to be closed.
+
+        An answer that is not read to its end costs the connection.
+        """
         return self._session.request(
             method,
             self.url(path),
             headers=headers,
             data=body,
-            stream=True,
+            stream=method == "GET",
             allow_redirects=False,
             timeout=_TIMEOUT,
         )

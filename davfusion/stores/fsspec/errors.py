@@ -117,6 +117,8 @@ def status_error(status: int, text: str, retry_after: str | None = None) -> Stor
     if issubclass(kind, TransientStoreError):
         seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
         return TransientStoreError(text, 503, seconds)
+    if kind is StoreAccessError and not 400 <= status < 600:
+        return kind(text, 502)  # a redirection is for us, not for our clients
     return kind(text, status if kind is StoreAccessError or status == 413 else None)
 
 

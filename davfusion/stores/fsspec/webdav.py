@@ -15,7 +15,7 @@ from davfusion.stores.errors import (
     TransientStoreError,
 )
 from davfusion.stores.fsspec import multistatus
-from davfusion.stores.fsspec.backend import require_version, unquoted
+from davfusion.stores.fsspec.backend import unquoted
 from davfusion.stores.fsspec.dav_session import DavSession
 from davfusion.stores.fsspec.folders import FolderBackend
 from davfusion.stores.fsspec.multistatus import Entry
@@ -89,18 +89,13 @@ class DavBackend(FolderBackend):
         end = "" if length is None else offset + max(length, 1) - 1
         answer = self._session.send("GET", path, {"Range": f"bytes={offset}-{end}"})
         found = unquoted(answer.headers.get("ETag", ""))
-        is_range = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(
-            f"bytes {offset}-"
-        )
-        if is_range and found and length != 0:
-            stream = _Body(answer)
-            if etag not in (None, found):
-                stream.close()
-                raise ConflictError(f"{path} is no longer version {etag}")
-            return stream
-        answer.close()
-        require_version(self.stat(path), path, etag)
-        return Ranges(self, path, offset, length, etag)
+        if not found or length == 0 or not _holds(answer, offset, length):
+            answer.close()
+            return Ranges(self, path, offset, length, etag)
+        if etag not in (None, found):
+            answer.close()
+            raise ConflictError(f"{path} is no longer version {etag}")
+        return _Body(answer)
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         """A server without ranges sends all from the beginning."""
@@ -209,6 +204,13 @@ class _Body:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _holds(answer: requests.Response, offset: int, length: int | None) -> bool:
+    """Whether that is the range, or all where all was wanted, of a server without ranges."""
+    if answer.status_code == 206:
+        return answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+    return answer.status_code == 200 and offset == 0 and length is None
 
 
 def _is_207(status: int) -> bool:
