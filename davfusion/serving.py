@@ -24,6 +24,7 @@ from davfusion.platform import START_METHOD
 from davfusion.reverse_proxy import ReverseProxy
 from davfusion.server import ServerError, WorkerSpec
 from davfusion.share import PreparedShare, ShareError
+from davfusion.supervisor import Supervisor
 from davfusion.users import Users, UsersError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class _Server:
     def run(self) -> None:
         """Until a signal comes."""
         reload = self._reload if self._load else None
-        supervisor = server.Supervisor(self._spec(), reload)
+        supervisor = Supervisor(self._spec(), reload)
         if START_METHOD == "fork":
             self._preparation.leave = supervisor.leave
         supervisor.run(functools.partial(announce, self._config, self._listener, self._shares))

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from davfusion.config import HttpServerName
-from davfusion.server import Restarts, ServerError, Supervisor, TlsFiles, WorkerSpec, bind
+from davfusion.server import ServerError, TlsFiles, WorkerSpec, bind
+from davfusion.supervisor import Restarts, Supervisor
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

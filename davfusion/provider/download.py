@@ -216,5 +216,5 @@ def _row(request: DavRequest, path: str, name: str, metadata: Metadata | None = 
     is_dir = metadata is None or metadata["is_dir"]
     link = f'<a href="{escape(request.href(path, is_dir=is_dir))}">{escape(name)}</a>'
     size = "" if metadata is None or is_dir else f"{metadata['bytes']:,}"
-    date = http_date(int(metadata["modified"])) if metadata else ""
+    date = http_date(int(metadata["modified"])) if metadata and metadata["modified"] else ""
     return f"<tr><td>{link}{'/' if is_dir else ''}</td><td>{size}</td><td>{date}</td></tr>"

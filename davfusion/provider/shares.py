@@ -20,7 +20,7 @@ from davfusion.provider.request import DavRequest, Response
 from davfusion.provider.state import State
 from davfusion.provider.tree import DavTree
 from davfusion.stores import paths
-from davfusion.stores.memory import MemoryStore
+from davfusion.stores.memory import MemoryStore, MemoryTree
 
 EVERYBODY_ALL: Final = Rights()
 
@@ -67,7 +67,7 @@ class Shares:
         visible = {mount: place for mount in self._shares if (place := self.place(request, mount))}
         if request.method == "PROPFIND":
             return propfind_shares([place[:2] for place in visible.values()], request)
-        listing = MemoryStore()
+        listing = MemoryStore(MemoryTree(clock=lambda: 0.0))
         for mount in visible:
             listing.create_directory(mount)
         return get(DavTree(listing, self._state, read_only=True), request)

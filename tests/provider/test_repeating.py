@@ -11,13 +11,18 @@ import pytest
 from davfusion.cache.folder import CacheFolder
 from davfusion.cache.metadata_caching_store import REPEATED
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
+from davfusion.config import Rights
 from davfusion.memo import Memo, Validity
+from davfusion.provider.shares import Share as ServedShare
+from davfusion.provider.shares import Shares
 from davfusion.provider.state import State
+from davfusion.provider.tree import DavTree
 from davfusion.stamp import Stamp
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.observed import ObservedStore
 from tests.cache import writeback
 from tests.provider.client import DavClient, Reply
+from tests.provider.test_rights import Passwords
 from tests.remote import RemoteStore
 
 NAMES = ("getetag", "getcontentlength", "resourcetype")
@@ -95,6 +100,20 @@ def test_questions_that_differ_are_answered_each(share: Share) -> None:
     assert client.get("/d/f", Range="bytes=1-").body == b"ne"
     assert client.get("/d/f", If_None_Match="*").status == 304
     assert client.get("/d/f").body == b"one"
+
+
+def test_rights_are_told_to_each_as_his_own(share: Share) -> None:
+    tree = DavTree(share.stores[0], share.client.state)
+    rights = Rights(frozenset({"reader"}), frozenset({"owner"}))
+    shares = Shares({"/": ServedShare(tree, rights)})
+    body = b'<D:propfind xmlns:D="DAV:"><D:prop><p:permissions xmlns:p="http://owncloud.org/ns"/>'
+    body += b"</D:prop></D:propfind>"
+    told = []
+    for user in ("owner", "reader", "stranger", "owner"):
+        client = DavClient(shares=shares, users=Passwords(), user=user)
+        told.append(client("PROPFIND", "/d/f", body, {"Depth": "0"}))
+    assert [b">GDNVW<" in each.body for each in told] == [True, False, False, True]
+    assert [each.status for each in told] == [207, 207, 404, 207]
 
 
 def test_what_is_too_large_is_read_each_time(share: Share) -> None:

@@ -130,6 +130,18 @@ def test_the_root_is_nobodys(client: DavClient) -> None:
     assert [found[path][D + "sync-token"][0] for path in ("/", "/photos/")] == [404, 200]
 
 
+def test_a_path_before_all_shares_counts_everywhere() -> None:
+    client = tree_of(photos=MemoryStore(), team=MemoryStore())
+    client.prefix = "/dav"
+    filled(client)
+    found = client.propfind("/", depth="1").properties()
+    assert set(found) == {"/dav/", "/dav/photos/", "/dav/team/"}
+    assert client("MOVE", "/photos/2026", headers={"Destination": "/team/x"}).status == 201
+    assert client.get("/team/x/a.jpg").body == b"picture"
+    token = client.token("/team/x/a.jpg")
+    assert client.get("/photos/", If=f"</dav/team/x/a.jpg> ({token})").status == 200
+
+
 def test_quota_is_that_of_the_share() -> None:
     client = tree_of(small=Sized(10), large=Sized(1000), away=Sized(None), none=MemoryStore())
     found = client.propfind("/", FREE, USED, "displayname", depth="1").properties()
