@@ -9,6 +9,7 @@ import importlib.util
 import os
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -158,3 +159,12 @@ def dropbox(dropbox_server: Any) -> Any:
     dropbox_server.control(reset="all", settings=vars(settings), seed=1)
     dropbox_server.add_token(dropbox_server.token)  # another test may have had it expire
     return dropbox_server
+
+
+def requests_of(dropbox: Any) -> list[str]:
+    """The kinds of requests since it was called last; none may be under way."""
+    while dropbox.report()["counters"].get("in_flight"):
+        time.sleep(0.001)  # it answers before it notes
+    log = dropbox.report()["log"]
+    dropbox.control(reset="log")
+    return [call["endpoint"].removeprefix("files/") for call in log]

@@ -58,7 +58,7 @@ class Follower:
             try:
                 self.step(feed)
                 pause = _PAUSE
-            except StoreAccessError as error:
+            except (StoreAccessError, OSError) as error:
                 level = logging.INFO if isinstance(error, TransientStoreError) else logging.WARNING
                 _log.log(level, "changes of others show later: %s", error)
                 self._sleep(max(pause, getattr(error, "retry_after", None) or 0))

@@ -328,12 +328,9 @@ class MetadataCachingStore(StoreWrapper):
         Lists it where its listing is not known.
         """
         known = self._listings.names_like(directory, fold(name), self._clock())
-        if known is not None:
-            return known
-        try:
-            return self.get_directory_metadata(directory)
-        except NoSuchFilesytemObjectError:
-            return ()
+        with suppress(NoSuchFilesytemObjectError):
+            return self.get_directory_metadata(directory) if known is None else known
+        return ()
 
     def close(self) -> None:
         """Revalidate nothing more."""

@@ -1,6 +1,5 @@
 """DropboxStore: the requests that an operation costs, by the log of the emulator."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 
 from davfusion.stores.dropbox import DropboxStore
 from davfusion.stores.dropbox.content import MIB
+from tests import servers
 from tests.conformance import names, put, put_all, put_tree
 
 pytestmark = pytest.mark.live
@@ -28,11 +28,7 @@ def requests(store: DropboxStore, dropbox: Any) -> Callable[[], Counter[str]]:
     """The requests since it was called last, by their kind."""
 
     def counted() -> Counter[str]:
-        while dropbox.report()["counters"].get("in_flight"):
-            time.sleep(0.001)  # it answers before it notes
-        log = dropbox.report()["log"]
-        dropbox.control(reset="log")
-        return Counter(call["endpoint"].removeprefix("files/") for call in log)
+        return Counter(servers.requests_of(dropbox))
 
     del store
     counted()
