@@ -380,12 +380,11 @@ def test_a_move_whose_answer_was_lost(
     assert names(patient, "/") == {"src", "file", "dir", dst[1:]} - {"src"}
 
 
+@pytest.mark.parametrize("folder", ["/Share", "/share"])
 @pytest.mark.parametrize("is_replaced", [False, True])
-def test_what_a_crash_has_left_out_of_the_way(
-    store: DropboxStore, dropbox: Any, is_replaced: bool
-) -> None:
+def test_what_a_crash_has_left_out_of_the_way(dropbox: Any, folder: str, is_replaced: bool) -> None:
     dropbox.other.mkdir("/Share")
-    share = DropboxStore("/Share")
+    share = DropboxStore(folder)
     put(share, "/dir/new", b"new")
     put(share, "/dir/File", b"old")
     dropbox.other.move("/Share/dir/File", f"/Share/{ASIDE}/2-0123456789abcdef/dir/File")

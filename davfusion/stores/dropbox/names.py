@@ -63,6 +63,7 @@ class Places:
 
     def origin(self, remote: str) -> str | None:
         """Where something out of the way belongs; None for the folders above and what is in it."""
-        aside, _, path = remote.removeprefix(f"{self.asides}/").partition("/")
+        # Dropbox may spell the root in another case.
+        aside, *path = remote.split("/")[self.root.count("/") + 2 :] or [""]
         depth = aside.partition("-")[0]
-        return f"{self.root}/{path}" if depth == str(path.count("/") + 1) else None
+        return "/".join([self.root, *path]) if depth == str(len(path)) else None
