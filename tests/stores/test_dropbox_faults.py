@@ -398,6 +398,24 @@ def test_what_a_crash_has_left_out_of_the_way(dropbox: Any, folder: str, is_repl
     share.reconnect()
 
 
+def test_what_another_device_stores_in_the_source_of_a_move_stays(
+    store: DropboxStore, dropbox: Any
+) -> None:
+    put(store, "/src", b"first")
+    put(store, "/dst", b"old")
+    read = store.open_read
+
+    def read_late(path: str, *args: Any, **given: Any) -> ReadableStream:
+        stream = read(path, *args, **given)
+        dropbox.other.put("/src", b"second")
+        return stream
+
+    store.open_read = read_late  # type: ignore[method-assign] # a slow download
+    with pytest.raises(TransientStoreError):
+        store.move("/src", "/dst")
+    assert contents(store, "/") == {"src": b"second", "dst": b"first"}
+
+
 @pytest.mark.parametrize("content", [b"ours", TWELVE], ids=len)
 def test_a_conflict_with_another_device(store: DropboxStore, dropbox: Any, content: bytes) -> None:
     base = put(store, "/file", b"base")["etag"]

@@ -14,13 +14,14 @@ from dropbox.exceptions import ApiError
 
 from davfusion.stores.dropbox.client import Connection
 from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
-from davfusion.stores.dropbox.listing import look, pages
+from davfusion.stores.dropbox.listing import look, metadata_of, pages
 from davfusion.stores.dropbox.names import Places
 from davfusion.stores.dropbox.removal import Removal
 from davfusion.stores.retry import AnyEffort
 from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
     ConflictError,
+    Metadata,
     NoSuchFilesytemObjectError,
     StoreAccessError,
     TransientStoreError,
@@ -35,14 +36,14 @@ class Relocation:
 
     What goes out of the way goes to where the end of its path says where it belongs, and is removed
     once the new content stands; a failure brings it back, and restore() after a crash.
-    `write_over` stores the content of one file over another.
+    `write_over` stores the content of one version of a file over another file.
     """
 
     def __init__(
         self,
         connection: Connection,
         places: Places,
-        write_over: Callable[[str, str], None],
+        write_over: Callable[[str, Metadata, str], None],
         effort: Callable[[], AnyEffort],
     ) -> None:
         self._connection = connection
@@ -75,11 +76,11 @@ class Relocation:
         self, carry: Callable[[str, str], None], src: str, dst: str, taken: "_TakenError"
     ) -> None:
         source = self._places.remote(src)
-        is_file = isinstance(look(self._connection.client, source), files.FileMetadata)
-        if is_file and taken.is_by_file:
-            self._write_over(src, dst)
+        entry = look(self._connection.client, source)
+        if isinstance(entry, files.FileMetadata) and taken.is_by_file:
+            self._write_over(src, metadata_of(entry), dst)
             if carry == self._move:
-                Removal(self._connection, self._places).delete_file(src)
+                Removal(self._connection, self._places).delete_version(src, entry.rev)
             return
         with self._out_of_the_way(dst):
             carry(source, self._places.remote(dst))

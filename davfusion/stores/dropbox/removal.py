@@ -50,13 +50,16 @@ class Removal:
 
     def delete_file(self, path: str) -> None:
         """Remove a file, of the version that is there now, and no folder."""
+        entry = look(self._client, self._remote(path))
+        if isinstance(entry, files.FileMetadata):
+            self.delete_version(path, entry.rev)
+
+    def delete_version(self, path: str, rev: str) -> None:
+        """Remove a file, unless it has become another version: TransientStoreError."""
         remote = self._remote(path)
-        entry = look(self._client, remote)
-        if not isinstance(entry, files.FileMetadata):
-            return
         with dropbox_errors(f"dropbox:{remote}"):
             try:
-                self._client.files_delete_v2(remote, parent_rev=entry.rev)
+                self._client.files_delete_v2(remote, parent_rev=rev)
             except ApiError as error:
                 if "not_found" in tags_of(error):
                     return

@@ -140,7 +140,8 @@ class DropboxStore(Store):
 
     def _walk(self, directory: str) -> Iterator[tuple[str, Metadata]]:
         with self._listing(directory):
-            below = tree(pages(self._client, self._places.remote(directory), recursive=True))
+            remote = self._places.remote(directory)
+            below = tree(pages(self._client, remote, recursive=True), remote)
         yield from walking.depth_first(directory, lambda path: below(self._places.remote(path)))
 
     def open_read(
@@ -239,8 +240,7 @@ class DropboxStore(Store):
         self._require_ends(path_to_src, path_to_dest)
         self._relocation.move(path_to_src, path_to_dest)
 
-    def _write_over(self, src: str, dst: str) -> None:
-        metadata = self.get_metadata(src)
+    def _write_over(self, src: str, metadata: Metadata, dst: str) -> None:
         with self.open_read(src, etag=metadata["etag"]) as content:
             self.store_fileobject(content, dst, modified=metadata["modified"])
 
