@@ -7,8 +7,19 @@ from davfusion.stores import paths
 
 
 def fold(text: str) -> str:
-    """The same for all spellings: of any case, and composed or not."""
-    return unicodedata.normalize("NFC", text).lower()
+    """The same for all spellings: of any case, and composed or not.
+
+    As Dropbox folds: one letter becomes one, a sigma the same at the end of a word, and letters
+    that Unicode 3.2 did not know keep their case.
+    """
+    if text.isascii():
+        return text.lower()
+    return "".join(map(_lower, unicodedata.normalize("NFC", text)))
+
+
+def _lower(letter: str) -> str:
+    is_known = unicodedata.ucd_3_2_0.category(letter) != "Cn"
+    return letter.lower()[0] if is_known else letter
 
 
 def canonical(

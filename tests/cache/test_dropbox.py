@@ -123,6 +123,16 @@ def test_names_that_differ_in_case_are_one_file(share: Share, is_sent: bool) -> 
     assert share.tree() == {"Dir"}
 
 
+def test_letters_are_folded_as_dropbox_folds_them(share: Share) -> None:
+    share.other.put("/served/ΦΑΚΕΛΟΣ/file", b"content")
+    share.other.put("/served/straße", b"small")
+    assert share.client.get("/φακελοσ/File").body == b"content"
+    share.client.put("/straẞe", b"capital")
+    share.send()
+    assert share.other.read("/served/straße") == b"small"
+    assert share.other.read("/served/straẞe") == b"capital"
+
+
 def test_composed_and_decomposed_letters_are_one_file(share: Share) -> None:
     client = share.client
     assert client.put("/cafe\u0301", b"first").status == 201
@@ -211,6 +221,16 @@ def test_changes_of_other_devices_show_at_once(share: Share) -> None:
     follow(share)
     assert client.get("/Dir/same").status == 404
     assert share.listed() == {"/"}
+
+
+def test_a_folder_that_is_made_again_has_lost_what_was_in_it(share: Share) -> None:
+    share.other.put("/served/Dir/file", b"first")
+    follow(share)
+    assert share.listed("/Dir") == {"/Dir/", "/Dir/file"}
+    share.other.delete("/served/Dir")
+    share.other.put("/served/Dir/other", b"other")
+    follow(share)
+    assert share.listed("/Dir") == {"/Dir/", "/Dir/other"}
 
 
 def test_changes_of_our_own_are_known(share: Share, dropbox: Any) -> None:

@@ -416,6 +416,16 @@ def test_what_another_device_stores_in_the_source_of_a_move_stays(
     assert contents(store, "/") == {"src": b"second", "dst": b"first"}
 
 
+@pytest.mark.parametrize("name", ["ΦΑΚΕΛΟΣ", "İstanbul"])
+def test_a_walk_enters_folders_whatever_dropbox_makes_of_their_names(
+    store: DropboxStore, name: str
+) -> None:
+    put(store, f"/{name}/{name}/file", b"content")
+    found = {path for path, _ in store.walk_metadata(f"/{name}")}
+    assert found == {f"/{name}/{name}", f"/{name}/{name}/file"}
+    assert len(list(store.walk_metadata("/"))) == 3
+
+
 @pytest.mark.parametrize("content", [b"ours", TWELVE], ids=len)
 def test_a_conflict_with_another_device(store: DropboxStore, dropbox: Any, content: bytes) -> None:
     base = put(store, "/file", b"base")["etag"]

@@ -9,7 +9,6 @@ from dropbox.exceptions import ApiError
 
 from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
 from davfusion.stores.dropbox.names import ASIDE
-from davfusion.stores.spelling import fold
 from davfusion.stores.store import UNDATED_DIRECTORY, Metadata
 
 PAGE: Final = 2000
@@ -56,15 +55,25 @@ def children(found: Pages) -> Listing:
     return _named(_members(found))
 
 
-def tree(found: Pages) -> Callable[[str], Listing]:
-    """What lists each folder, by Dropbox's name of it, from a listing of all that is below one.
+def tree(found: Pages, top: str) -> Callable[[str], Listing]:
+    """What lists `top` and each folder that was listed so, of a listing of all that is below it.
 
-    Entries come in any order, so all are read before the first can be told.
+    Folders are told by Dropbox's names of them. Entries come in any order, so all are read before
+    the first can be told.
     """
     by_parent: dict[str, dict[str, Any]] = {}
-    for key, entry in _members(found).items():
+    members = _members(found)
+    for key, entry in members.items():
         by_parent.setdefault(key.rpartition("/")[0], {})[key] = entry
-    return lambda remote: _named(by_parent.get(fold(remote), {}))
+    # What Dropbox makes of a name as path_lower is for Dropbox alone to say.
+    keys = {top: "/".join(next(iter(members), "").split("/")[: top.count("/") + 1])}
+
+    def listing(remote: str) -> Listing:
+        inside = by_parent.get(keys[remote], {})
+        keys.update((f"{remote}/{entry.name}", key) for key, entry in inside.items())
+        return _named(inside)
+
+    return listing
 
 
 def _members(found: Pages) -> dict[str, Any]:
