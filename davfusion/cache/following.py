@@ -81,8 +81,16 @@ class Follower:
     def _changed(self, changes: Mapping[str, Metadata | None]) -> Iterator[str]:
         for path, now in changes.items():
             known_as = canonical(path, lambda _: False, self._known_names)
-            if path != known_as or not _is_known(self._listings.recall(known_as), now):
+            if path != known_as or not self._is_known(known_as, now):
                 yield known_as
+
+    def _is_known(self, path: str, now: Metadata | None) -> bool:
+        """Whether what is known of `path` is what there is now."""
+        known = self._listings.recall(path)
+        if known is None:
+            # Unless a listing says that nothing is there, one on its way may say that it is.
+            return now is None and self._listings.find(path, self._clock()) is not None
+        return known.expires > 0 and _says(known, now)
 
     def _known_names(self, directory: str, name: str) -> Iterable[str]:
         return self._listings.names_like(directory, fold(name), -math.inf) or ()
@@ -94,10 +102,8 @@ class Follower:
             return None
 
 
-def _is_known(known: Entry | None, now: Metadata | None) -> bool:
-    """Whether an entry, or none, says what there is now."""
-    if known is None or known.expires <= 0:
-        return known is None and now is None
+def _says(known: Entry, now: Metadata | None) -> bool:
+    """Whether an entry says what there is now."""
     if now is None:
         return known.kind == ABSENT
     if now["is_dir"]:

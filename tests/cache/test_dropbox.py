@@ -1,6 +1,7 @@
 """A Dropbox behind the caches: the contract, spellings, and what other devices change."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -231,6 +232,18 @@ def test_a_folder_that_is_made_again_has_lost_what_was_in_it(share: Share) -> No
     share.other.put("/served/Dir/other", b"other")
     follow(share)
     assert share.listed("/Dir") == {"/Dir/", "/Dir/other"}
+
+
+def test_a_listing_that_comes_after_the_news_of_a_deletion_is_old(share: Share) -> None:
+    share.other.put("/served/dir/file", b"content")
+    follow(share)
+    listings = share.folder.listings
+    fetch = listings.begin(time.time(), AGE)
+    listed = share.target.get_directory_metadata("/dir")
+    share.other.delete("/served/dir/file")
+    follow(share)
+    listings.record_listing("/dir", listed, fetch)
+    assert share.listed("/dir") == {"/dir/"}
 
 
 def test_changes_of_our_own_are_known(share: Share, dropbox: Any) -> None:
