@@ -85,7 +85,7 @@ class Removal:
         By the service's dates, in whole seconds. Where nothing is known, it belonged to what was
         deleted.
         """
-        if metadata["modified"] < int(row.first_change):
+        if metadata.get("stored", metadata["modified"]) < int(row.first_change):
             return False
         try:
             known = self._store.last_known(path)

@@ -64,6 +64,8 @@ class Metadata(TypedDict):
 
     modified: float
     """UTC seconds since the epoch; 0 for a directory of a service that dates none."""
+    stored: NotRequired[float]
+    """UTC seconds when the service got this version, where it says that besides `modified`."""
     bytes: int
     """Size; 0 for a directory."""
     is_dir: bool

@@ -246,6 +246,16 @@ def test_a_listing_that_comes_after_the_news_of_a_deletion_is_old(share: Share) 
     assert share.listed("/dir") == {"/dir/"}
 
 
+def test_a_deletion_leaves_what_another_device_has_stored_since(share: Share) -> None:
+    share.other.put("/served/dir/file", b"content")
+    follow(share)
+    assert share.listed("/dir") == {"/dir/", "/dir/file"}
+    share.client("DELETE", "/dir")
+    share.other.put("/served/dir/old photo", b"photo", client_modified="2001-02-03T04:05:06Z")
+    share.send()
+    assert share.tree() == {"dir", "dir/old photo"}
+
+
 def test_changes_of_our_own_are_known(share: Share, dropbox: Any) -> None:
     follow(share)
     share.client.mkcol("/dir")

@@ -44,6 +44,7 @@ def metadata_of(entry: Any) -> Metadata:
         return UNDATED_DIRECTORY
     return Metadata(
         modified=entry.client_modified.replace(tzinfo=UTC).timestamp(),
+        stored=entry.server_modified.replace(tzinfo=UTC).timestamp(),
         bytes=entry.size,
         is_dir=False,
         etag=entry.rev,
