@@ -4,8 +4,6 @@ import pytest
 
 from davfusion.stores import paths
 from davfusion.stores.spelling import canonical, fold
-from davfusion.stores.tree import TreeStore
-from tests.remote import RemoteStore
 
 THERE = {"/Dir", "/Dir/Name.txt", "/Dir/caf\u00e9", "/Dir/Sub", "/Dir/Sub/x"}
 
@@ -31,13 +29,3 @@ def names_in(directory: str, _: str) -> list[str]:
 def test_the_spelling_of_what_is_there(given: str, known_as: str) -> None:
     assert canonical(given, THERE.__contains__, names_in) == known_as
     assert fold(given) == fold(known_as)
-
-
-def test_each_share_of_a_tree_has_its_own() -> None:
-    class Lower(RemoteStore):
-        def canonical_path(self, path: str) -> str:
-            return path.lower()
-
-    tree = TreeStore({"/One": RemoteStore(), "/Two": Lower()})
-    for given, known_as in {"/One/A": "/One/A", "/Two/A": "/Two/a", "/None": "/None"}.items():
-        assert tree.canonical_path(given) == known_as
