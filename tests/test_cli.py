@@ -52,7 +52,12 @@ def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 def refusal(*arguments: object) -> str:
     """The one line on stderr with which `davfusion serve` ends; on any port unless one is given."""
-    ended = run("serve", "--port", "0", *arguments)
+    return refusal_of("serve", "--port", "0", *arguments)
+
+
+def refusal_of(*arguments: object) -> str:
+    """The same of any command."""
+    ended = run(*arguments)
     assert (ended.returncode, ended.stdout) == (1, ""), ended
     lines = ended.stderr.splitlines()
     assert len(lines) == 1, lines
@@ -327,6 +332,22 @@ def test_other_refusals(folder: Path, tmp_path: Path) -> None:
     assert "--tls-key" in refusal(folder, "--tls-cert", tmp_path / "bad")
     line = refusal(folder, "--tls-cert", tmp_path / "bad", "--tls-key", tmp_path / "bad")
     assert "PEM" in line
+
+
+def test_a_configuration_file_says_all(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "davfusion.yaml"
+    assert "No such file" in refusal_of("serve", "--config", file)
+    file.write_text("shares: {/: {target: none}}\n")
+    assert f"{tmp_path / 'none'} does not exist" in refusal_of("serve", "--config", file)
+    file.write_text("shares: {/: {target: files, cache_dir: files/cache}}\n")
+    assert "with cache_dir" in refusal_of("serve", "--config", file)
+    file.write_text("shares: {a: {target: files, cache_id: x}, b: {target: files, cache_id: x}}\n")
+    assert "share b: it has the cache of share a" in refusal_of("serve", "--config", file)
+    for beside in ((folder,), ("--port", "0"), ("--read-only",)):
+        ended = run("serve", "--config", file, *beside)
+        assert (ended.returncode, "the file says all" in ended.stderr) == (2, True)
+    ended = run("serve")
+    assert (ended.returncode, "TARGET, or --config" in ended.stderr) == (2, True)
 
 
 def test_wrong_options_are_usage_errors_that_show_no_secret(folder: Path) -> None:

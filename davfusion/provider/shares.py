@@ -22,7 +22,7 @@ from davfusion.provider.tree import DavTree
 from davfusion.stores import paths
 from davfusion.stores.memory import MemoryStore, MemoryTree
 
-EVERYBODY_ALL: Final = Rights()
+OPEN: Final = Rights()
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Share:
     """A share as one process serves it."""
 
     tree: DavTree
-    rights: Rights = EVERYBODY_ALL
+    rights: Rights = OPEN
 
 
 class Place(NamedTuple):
