@@ -28,6 +28,7 @@ from davfusion.stores.store import (
 from davfusion.stores.wrapper import StoreWrapper
 
 _LONGEST_NAME: Final = 255
+_LONGEST_PATH: Final = 2_000
 """Bytes, of every common file system."""
 
 
@@ -146,7 +147,7 @@ class JunkStore(StoreWrapper):
     def create_directory(self, directory: str) -> None:
         if self._kept(paths.check_path(directory)):
             raise AlreadyExistsError(f"{directory} is a file")
-        if self._place(directory).is_dir() and not self._stored(directory):
+        if self._is_directory(directory) and not self._stored(directory):
             # Of an earlier directory of that name, which another program has removed.
             self._forget(directory, is_dir=True)
         super().create_directory(directory)
@@ -174,12 +175,12 @@ class JunkStore(StoreWrapper):
     def _follow(self, src: str, dst: str, relocate: Callable[[str, str], None]) -> None:
         """What is kept of a directory's files goes where the directory has gone."""
         self._forget(dst, is_dir=True)
-        if self._place(src).is_dir():
+        if self._is_directory(src):
             with self._changing():
                 relocate(src, dst)
 
     def _forget(self, path: str, *, is_dir: bool) -> None:
-        if self._place(path).exists():
+        if os.path.exists(f"{self._root}{path}"):  # noqa: PTH110 - as _is_directory
             with self._changing():
                 self._junk.delete(path, is_dir)
 
@@ -191,12 +192,15 @@ class JunkStore(StoreWrapper):
         finally:
             self._stamp.renew()
 
-    def _place(self, path: str) -> Path:
-        return self._root.joinpath(*path.split("/"))
+    def _is_directory(self, path: str) -> bool:
+        """Whether anything is kept below; False too for names that only the store can hold."""
+        return os.path.isdir(f"{self._root}{path}")  # noqa: PTH112 - Path raises for long names
 
     def _is_junk(self, path: str) -> bool:
         """Whether that is for this disk, as far as it can hold the names."""
-        return self._matches(paths.name(path)) is not None and not any(
+        if self._matches(paths.name(path)) is None or len(path.encode()) > _LONGEST_PATH:
+            return False
+        return not any(
             is_reserved_name(name) or len(name.encode()) > _LONGEST_NAME for name in path.split("/")
         )
 
@@ -219,7 +223,7 @@ class JunkStore(StoreWrapper):
             return True
 
     def _kept_in(self, directory: str) -> dict[str, Metadata]:
-        if not os.path.isdir(f"{self._root}{directory}"):  # noqa: PTH112 - each listing asks
+        if not self._is_directory(directory):
             return {}
         with suppress(NoSuchFilesytemObjectError):
             found = self._junk.get_directory_metadata(directory)
