@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from davfusion.http_body import Pace
@@ -37,6 +38,8 @@ class Inbox:
         """Why the connection is over, if not by the client's wish."""
         self.began: float | None = None
         """When the head began (time.time) that is not whole yet; a TLS handshake belongs to it."""
+        self.waiting: AbstractContextManager[object] = nullcontext()
+        """Entered while a thread waits for the client."""
         self._socket = sock
         self._buffer = bytearray()
         self._searched = 0
@@ -157,7 +160,8 @@ class Inbox:
 
     def _receive_into(self, buffer: memoryview) -> int:
         start = time.monotonic()
-        count = self._socket.recv_into(buffer)
+        with self.waiting:
+            count = self._socket.recv_into(buffer)
         if self._seen is not None:
             is_short = len(self._seen) + count <= SHORT
             self._seen = self._seen + buffer[:count] if is_short else None

@@ -1,7 +1,7 @@
 """One worker's HTTP server: cheroot, with connections that need no thread while they wait.
 
-This and http_exchange.py alone import cheroot. Each override names the behaviour of cheroot 11.1
-that it replaces.
+This, http_exchange.py and http_threads.py alone import cheroot. Each override names the behaviour
+of cheroot 11.1 that it replaces.
 """
 
 import logging
@@ -22,15 +22,13 @@ from cheroot.wsgi import Server as CherootServer
 from davfusion.http_answers import Answer
 from davfusion.http_exchange import IDLE_SECONDS, Gateway, Request
 from davfusion.http_inbox import MAX_HEADER_BYTES, Inbox
+from davfusion.http_threads import THREADS, Threads
 from davfusion.memo import Memos
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 logger = logging.getLogger(__name__)
-
-THREADS: Final = 16
-"""Requests that one worker serves at a time."""
 
 BACKLOG: Final = 512
 """Connections that may wait in the kernel for a worker."""
@@ -65,6 +63,7 @@ class _Connection(HTTPConnection):
 
     def __init__(self, server: "HttpServer", sock: socket.socket, _makefile: object = None) -> None:
         super().__init__(server, sock, _make_file)
+        self.rfile.waiting = self._waiting = server.requests
 
     @property
     def last_used(self) -> float | None:
@@ -96,8 +95,9 @@ class _Connection(HTTPConnection):
     def send(self, data: bytes | memoryview) -> None:
         """Send all; OSError when the client takes none of it for IDLE_SECONDS."""
         view = memoryview(data)
-        while view:  # not by sendall, whose timeout counts for all of it
-            view = view[self.socket.send(view) :]
+        with self._waiting:
+            while view:  # not by sendall, whose timeout counts for all of it
+                view = view[self.socket.send(view) :]
 
     def begin_to_send(self, data: bytes) -> bool:
         """Send what can be sent at once; whether that is all. communicate() sends the rest."""
@@ -174,6 +174,7 @@ class HttpServer(CherootServer):
             timeout=IDLE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
+        self.requests = Threads(self)
         self.gateway = Gateway
         self.software = "davfusion"
         self.ssl_adapter = _TlsAdapter(tls) if tls else None

@@ -3,6 +3,7 @@
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from davfusion import http_granian, http_server
 from davfusion.config import HttpServerName
 from davfusion.http_body import Pace, RequestBodyError
 from davfusion.http_server import BACKLOG, HttpServer
+from davfusion.http_threads import THREADS
 from tests.http_serving import PATIENCE, Client, Served, chunked, sized
 
 
@@ -48,6 +50,26 @@ def test_silent_and_slow_connections_hold_up_nobody(server: Served, client: Clie
     assert others[200].answer()[0] == 200
     for other in others:
         other.close()
+
+
+def test_threads_that_stood_in_for_those_held_up_end_again() -> None:
+    served = Served()
+    try:
+        before = threading.active_count()
+        slow = [served.client() for _ in range(2 * THREADS)]
+        for each in slow:
+            each.send(sized(b"he", "5"))
+        client = served.client()
+        assert client.ask(sized(b"hello", "5")) == 200
+        assert threading.active_count() > before
+        for each in slow:
+            assert each.ask(b"llo") == 200
+        give_up = time.monotonic() + PATIENCE
+        while threading.active_count() > before:
+            assert client.ask(sized(b"hello", "5")) == 200
+            assert time.monotonic() < give_up
+    finally:
+        served.stop()
 
 
 def test_a_head_may_come_in_pieces(client: Client) -> None:
