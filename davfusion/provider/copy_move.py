@@ -147,6 +147,5 @@ def _check_apart(src: str, dst: str, source: Metadata) -> None:
 def _check_movable(tree: DavTree, request: DavRequest, source: Metadata) -> None:
     if request.path == paths.ROOT:
         raise DAVError(403, "A share cannot be moved.")
-    if source["is_dir"]:
-        request.depth("infinity", "infinity")
+    request.check_whole(is_dir=source["is_dir"])
     tree.check_locks(request, request.path, tree=True, membership=True)

@@ -12,8 +12,7 @@ from davfusion.stores.errors import PartialFailureError
 def delete(tree: DavTree, request: DavRequest) -> Response:
     """Remove a file, or a folder with all below it."""
     metadata = tree.target(request)
-    if metadata["is_dir"]:
-        request.depth("infinity", "infinity")
+    request.check_whole(is_dir=metadata["is_dir"])
     if request.path == paths.ROOT:
         raise DAVError(403, "The root folder cannot be deleted.")
     tree.check_conditions(request, metadata)

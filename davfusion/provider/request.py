@@ -21,6 +21,8 @@ Depth = Literal["0", "1", "infinity"]
 XML_TYPE = "application/xml; charset=utf-8"
 MAX_XML_BYTES = 1 << 20
 """Bodies of PROPFIND, PROPPATCH and LOCK; real ones stay below 64 KiB."""
+MAX_LEVELS = 256
+"""Names in a path. Folders are walked by functions that call themselves; no client goes so deep."""
 UNQUOTED = "/!*'()~"
 """Left as they are in an href, as encodeURIComponent of browsers and clients does."""
 
@@ -83,7 +85,7 @@ def decode_path(raw: str) -> str:
     """A store path from the percent-encoded path of a URL, as it stands in a WSGI header.
 
     Repeated and trailing slashes mean nothing. Raises DAVError 400 for a bad escape, bytes that
-    are not UTF-8, NUL, and dot segments, encoded or not.
+    are not UTF-8, NUL, dot segments, encoded or not, and more than MAX_LEVELS.
     """
     if _BAD_ESCAPE.search(raw):
         raise DAVError(400, "Bad percent-encoding in a path.")
@@ -101,6 +103,8 @@ def normal_path(decoded: bytes) -> str:
         raise DAVError(400, "The path is not UTF-8.") from error
     if any(segment in (".", "..") or "\0" in segment for segment in segments):
         raise DAVError(400, "The path holds a dot segment or NUL.")
+    if len(segments) > MAX_LEVELS:
+        raise DAVError(400, f"The path has more than {MAX_LEVELS} levels.")
     return "/" + "/".join(segments)
 
 
@@ -161,6 +165,10 @@ class DavRequest:
             if value == depth:
                 return depth
         raise DAVError(400, f"Depth must be {' or '.join(allowed)}.")
+
+    def check_whole(self, *, is_dir: bool) -> None:
+        """A folder goes with all below it; of a file, any Depth says the same."""
+        self.depth("infinity", "infinity", *(() if is_dir else ("0", "1")))
 
     @property
     def overwrite(self) -> bool:

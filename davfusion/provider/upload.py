@@ -17,8 +17,8 @@ from davfusion.provider.request import DavRequest, Environ, Response, read_body
 from davfusion.provider.tree import DavTree
 from davfusion.stores.store import COPY_BUFFER
 
-_OC_CHECKSUM = re.compile(r"\s*(MD5|SHA1|SHA256|ADLER32):([0-9A-Fa-f]+)\s*", re.IGNORECASE)
-_DIGEST = re.compile(r"\s*(md5|sha|sha-256|sha-512)=:?([A-Za-z0-9+/=]+):?\s*", re.IGNORECASE)
+_OC_CHECKSUM = re.compile(r"\s*(MD5|SHA1|SHA256|ADLER32):(.*)", re.IGNORECASE)
+_DIGEST = re.compile(r"\s*(md5|sha|sha-256|sha-512)=:?(.*?):?\s*", re.IGNORECASE)
 _DIGEST_NAMES = {"sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}
 
 

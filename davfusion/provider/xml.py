@@ -1,14 +1,19 @@
 """Reading request bodies safely, and writing XML as text."""
 
 import re
-from xml.etree.ElementTree import Element, ParseError, tostring
+from typing import Final
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder, tostring
 from xml.sax.saxutils import escape
 
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import XMLParser
 from wsgidav.dav_error import DAVError
 
 DAV = "{DAV:}"
+MAX_DEPTH: Final = 100
+MAX_ELEMENTS: Final = 10_000
+"""Real bodies have a few dozen; a tree of what fits into the largest body would take 100 MiB."""
+
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 # XML 1.0 section 2.2: these have no place in a document, not even escaped.
@@ -17,10 +22,31 @@ _NOT_XML = re.compile(f"[{_NO_CHARACTERS}]")
 _SPECIAL = re.compile(f"[&<>{_NO_CHARACTERS}]")
 
 
+class _Bounded(TreeBuilder):
+    """Raises ValueError for a document that would take much memory, or a deep recursion later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._depth = self._count = 0
+
+    def start(self, tag: str, attributes: dict[str, str], /) -> Element:
+        self._depth += 1
+        self._count += 1
+        if self._depth > MAX_DEPTH or self._count > MAX_ELEMENTS:
+            raise ValueError("too many elements")
+        return super().start(tag, attributes)
+
+    def end(self, tag: str, /) -> Element:
+        self._depth -= 1
+        return super().end(tag)
+
+
 def parse(body: bytes) -> Element:
-    """The root element; DAVError 400 for what is not well-formed or declares entities."""
+    """The root element; DAVError 400 for what is not well-formed, declares entities or is huge."""
+    parser = XMLParser(target=_Bounded(), forbid_dtd=True)
     try:
-        root: Element = fromstring(body, forbid_dtd=True)
+        parser.feed(body)
+        root: Element = parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise DAVError(400, f"The XML body cannot be read: {type(error).__name__}.") from error
     return root
