@@ -8,8 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Final, NotRequired, Protocol, Self, TypedDict, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, NotRequired, TypedDict
 
 from davfusion.memo import Validity
 from davfusion.stores import paths
@@ -25,6 +24,14 @@ from davfusion.stores.errors import (
     StoreAutorizationError,
     StoreSpaceLimitError,
     TransientStoreError,
+)
+from davfusion.stores.streams import (
+    COPY_BUFFER,
+    InterruptEvent,
+    ReadableStream,
+    SourceStream,
+    Upload,
+    seekable,
 )
 
 if TYPE_CHECKING:
@@ -107,54 +114,6 @@ class Features:
     """What is written is received whole first, so its source need not rewind."""
     writes_offline: bool = False
     """A write succeeds though the service cannot be asked what it has there."""
-
-
-class InterruptEvent(Protocol):
-    """threading.Event, multiprocessing.Event or their like."""
-
-    def is_set(self) -> bool: ...
-
-
-class Upload(InterruptEvent, Protocol):
-    """One upload as its caller keeps it, across tries and crashes; set: it is to be broken off."""
-
-    @property
-    def token(self) -> str | None:
-        """What an earlier try said by `begun`; None: nothing to go on from."""
-
-    @property
-    def may_be_directory(self) -> bool:
-        """False: the caller knows of no directory there, and a store need not look for one."""
-
-    def begun(self, token: str | None) -> None:
-        """Keep what a later try needs to go on; returns when it is kept. None: nothing is left."""
-
-    def sent(self, size: int) -> None:
-        """So many bytes of the content are with the service by now, or are again not (negative)."""
-
-    def confirm(self) -> None:
-        """Called before what is sent can become the file; raises what speaks against that."""
-
-
-class ReadableStream(Protocol):
-    """What open_read returns: read until b"", then close (or use it in a `with`)."""
-
-    def read(self, size: int = -1, /) -> bytes: ...
-    def close(self) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None: ...
-
-
-class SourceStream(Protocol):
-    """What store_fileobject reads; one that can also seek is rewound for a retry."""
-
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class Store:
@@ -439,13 +398,3 @@ class Store:
 
 def _unsupported(store: Store, method: str) -> StoreAccessError:
     return StoreAccessError(f"{store.get_name()} has no {method}", 501)
-
-
-def seekable(fileobject: SourceStream) -> BinaryIO | None:
-    """`fileobject` as a file that can be rewound, or None if it cannot."""
-    can_seek = getattr(fileobject, "seekable", None)
-    return cast("BinaryIO", fileobject) if can_seek is not None and can_seek() else None
-
-
-COPY_BUFFER: Final = 256 * 1024
-"""Bytes read at a time; larger ones gain nothing, 8 KiB halves the speed."""
