@@ -1,5 +1,7 @@
 """What is handed to a store and what it hands out: streams, an upload, a wish to be broken off."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import BinaryIO, Final, Protocol, Self, cast
 
@@ -29,6 +31,23 @@ class Upload(InterruptEvent, Protocol):
 
     def confirm(self) -> None:
         """Called before what is sent can become the file; raises what speaks against that."""
+
+
+@contextmanager
+def counted(upload: Upload) -> Iterator[Callable[[int], None]]:
+    """Counts what is sent, and takes it back on failure: the next try counts all again."""
+    total = 0
+
+    def sent(size: int) -> None:
+        nonlocal total
+        total += size
+        upload.sent(size)
+
+    try:
+        yield sent
+    except Exception:
+        upload.sent(-total)
+        raise
 
 
 class ReadableStream(Protocol):

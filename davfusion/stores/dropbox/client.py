@@ -1,14 +1,13 @@
 """The client of one Dropbox: credentials, connections, threads for requests side by side."""
 
 import logging
-import os
-import threading
 from pathlib import Path
 from typing import Any, Final
 
 import dropbox
 
 from davfusion import __version__
+from davfusion.stores import connection
 from davfusion.stores.background import BackgroundPool
 from davfusion.stores.dropbox import credentials
 from davfusion.stores.errors import StoreAutorizationError
@@ -20,22 +19,15 @@ READ_SECONDS: Final = 60
 logging.getLogger("dropbox").setLevel(logging.ERROR)  # it has a line for each request
 
 
-class _Process:
-    """What belongs to one process."""
-
-    def __init__(self) -> None:
-        self.id = os.getpid()
-        self.lock = threading.Lock()
-        self.client: Any = None
-        self.pool: BackgroundPool | None = None
-
-
-class Connection:
-    """One client and one pool of threads for each process: neither is shared across a fork."""
+class Connection(connection.Connection[Any]):
+    """The client of one login, that of a token file or of where credentials.py looks."""
 
     def __init__(self, token_file: Path | None = None) -> None:
+        super().__init__(
+            lambda: make_client(credentials.find(token_file)),
+            BackgroundPool(CONNECTIONS, "dropbox"),
+        )
         self._token_file = token_file
-        self._process = _Process()
 
     @property
     def account(self) -> str | None:
@@ -44,37 +36,6 @@ class Connection:
             return credentials.find(self._token_file).account
         except StoreAutorizationError:
             return None
-
-    @property
-    def client(self) -> Any:
-        """The SDK's client, made on first use in this process; StoreAutorizationError."""
-        process = self._here()
-        with process.lock:
-            if process.client is None:
-                process.client = make_client(credentials.find(self._token_file))
-            return process.client
-
-    @property
-    def pool(self) -> BackgroundPool:
-        """Threads for single requests that run beside another; they wait for nothing else."""
-        process = self._here()
-        with process.lock:
-            if process.pool is None:
-                process.pool = BackgroundPool(CONNECTIONS, "dropbox")
-            return process.pool
-
-    def reset(self) -> None:
-        """Close the connections; the next call makes new ones, with credentials read anew."""
-        process = self._here()
-        with process.lock:
-            client, process.client = process.client, None
-        if client is not None:
-            client.close()
-
-    def _here(self) -> _Process:
-        if self._process.id != os.getpid():
-            self._process = _Process()
-        return self._process
 
 
 def make_client(who: credentials.Credentials) -> Any:

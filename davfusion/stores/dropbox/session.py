@@ -15,6 +15,7 @@ from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
 from davfusion.stores.parallel import run_all
 from davfusion.stores.source import Source
 from davfusion.stores.store import TransientStoreError, Upload
+from davfusion.stores.streams import counted
 
 PARTS_AT_ONCE: Final = 4
 
@@ -57,7 +58,7 @@ class Session:
 
     def write(self, part_size: int) -> Any:
         """Store all in parts of `part_size`, a multiple of BLOCK; the metadata of the file."""
-        with self._counted() as sent, self._kept_for_another_try():
+        with counted(self._upload) as sent, self._kept_for_another_try():
             token = self._earlier() or self._begin(part_size)
             *parts, last = ranges(self._source.size, token.part_size)
             send = self._sender(token)
@@ -147,22 +148,6 @@ class Session:
         except Exception as error:
             if not isinstance(error, TransientStoreError) or isinstance(error, _LostError):
                 self._upload.begun(None)
-            raise
-
-    @contextmanager
-    def _counted(self) -> Iterator[Callable[[int], None]]:
-        """Counts what is sent, and takes it back on failure: the next try counts all again."""
-        total = 0
-
-        def sent(size: int) -> None:
-            nonlocal total
-            total += size
-            self._upload.sent(size)
-
-        try:
-            yield sent
-        except Exception:
-            self._upload.sent(-total)
             raise
 
 

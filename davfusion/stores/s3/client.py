@@ -5,7 +5,6 @@ import functools
 import hashlib
 import io
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from davfusion import __version__
+from davfusion.stores import connection
 from davfusion.stores.background import BackgroundPool
 from davfusion.stores.errors import StoreAccessError
 from davfusion.stores.s3.errors import s3_errors
@@ -54,54 +54,12 @@ class ClientSettings:
     session_token: str | None = field(default=None, repr=False)
 
 
-class _Process:
-    """What belongs to one process."""
-
-    def __init__(self) -> None:
-        self.id = os.getpid()
-        self.lock = threading.Lock()
-        self.client: S3Client | None = None
-        self.pool: BackgroundPool | None = None
-
-
-class Connection:
-    """One client and one pool of threads for each process: neither is shared across a fork."""
+class Connection(connection.Connection["S3Client"]):
+    """The client of one service."""
 
     def __init__(self, settings: ClientSettings) -> None:
-        self._settings = settings
-        self._process = _Process()
-
-    @property
-    def client(self) -> "S3Client":
-        """The client, made on first use in this process."""
-        process = self._here()
-        with process.lock:
-            if process.client is None:
-                with s3_errors("S3 client"):
-                    process.client = make_client(self._settings)
-            return process.client
-
-    @property
-    def pool(self) -> BackgroundPool:
-        """Threads for single requests that run beside another; they wait for nothing else."""
-        process = self._here()
-        with process.lock:
-            if process.pool is None:
-                process.pool = BackgroundPool(CONNECTIONS, "s3")
-            return process.pool
-
-    def reset(self) -> None:
-        """Close the connections; the next call makes new ones, with credentials read anew."""
-        process = self._here()
-        with process.lock:
-            client, process.client = process.client, None
-        if client is not None:
-            client.close()
-
-    def _here(self) -> _Process:
-        if self._process.id != os.getpid():
-            self._process = _Process()
-        return self._process
+        make = s3_errors("S3 client")(make_client)
+        super().__init__(lambda: make(settings), BackgroundPool(CONNECTIONS, "s3"))
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from davfusion.stores.s3.upload import Entry, Range, Uploader, entry, part_lengt
 from davfusion.stores.s3.uploads import Parts, abort, listed_parts, unfinished
 from davfusion.stores.source import Slice, Source
 from davfusion.stores.store import StoreAccessError, TransientStoreError, Upload
+from davfusion.stores.streams import counted
 
 CLOCKS_APART: Final = 60.0
 """Seconds by which the service's clock may be behind ours."""
@@ -88,7 +89,7 @@ class ResumableUpload:
         with (
             s3_errors(self._bucket.address(self._key)),
             source.unwrapped(),
-            self._counted() as sent,
+            counted(self._upload) as sent,
         ):
             source.require_uninterrupted()
             if source.size < self._uploader.threshold:
@@ -149,22 +150,6 @@ class ResumableUpload:
         if self._uploader.md5:
             return {}
         return {"ChecksumCRC32": b64encode(body.crc32()).decode()}
-
-    @contextmanager
-    def _counted(self) -> Iterator[Callable[[int], None]]:
-        """Counts what is sent, and takes it back on failure: the next try counts all again."""
-        total = 0
-
-        def sent(size: int) -> None:
-            nonlocal total
-            total += size
-            self._upload.sent(size)
-
-        try:
-            yield sent
-        except Exception:
-            self._upload.sent(-total)
-            raise
 
     def _discard(self) -> None:
         if self._token is not None:
