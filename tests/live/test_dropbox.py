@@ -149,7 +149,7 @@ def test_another_devices_changes_show_without_polling(share: Serving, dropbox: A
     print(f"seen after {time.monotonic() - began:.1f} s")
     dropbox.other.move("/Served/folder/file", "/Served/Folder/New")
     assert eventually(lambda: ask(share, "GET", "/Folder/New").status == 200, SEEN_SECONDS)
-    assert ask(share, "GET", "/Folder/file").status == 404
+    assert eventually(lambda: ask(share, "GET", "/Folder/file").status == 404, SEEN_SECONDS)
     dropbox.other.delete("/Served/Folder")
     assert eventually(lambda: ask(share, "PROPFIND", "/Folder").status == 404, SEEN_SECONDS)
     ask(share, "PROPFIND", "/", Depth="1")
