@@ -64,6 +64,16 @@ def test_a_download_goes_on_over_a_new_connection(
         assert begun + stream.read() == LARGE * 4
 
 
+def test_a_stream_that_ends_early_raises(sftp_store: FsspecStore, tmp_path: Path) -> None:
+    """As it is how paramiko says that the connection has broken."""
+    put(sftp_store, "/file", LARGE * 4)
+    with sftp_store.open_read("/file") as stream:
+        stream.read(1000)
+        os.truncate(tmp_path / "a root" / "file", 5000)
+        with pytest.raises(TransientStoreError):
+            stream.read()
+
+
 def test_what_a_crash_left_is_removed_a_day_later(sftp_store: FsspecStore, tmp_path: Path) -> None:
     put(sftp_store, "/file")
     work = tmp_path / "a root" / WORK

@@ -80,7 +80,10 @@ class Part:
             file.seek(offset)
 
     def read(self, size: int = -1, /) -> bytes:
-        data: bytes = self._file.read(self._left if size < 0 else min(size, self._left))
+        wanted = self._left if size < 0 else min(size, self._left)
+        data: bytes = self._file.read(wanted)
+        if len(data) < wanted:
+            raise EOFError(f"{len(data)} of {wanted} bytes came")
         self._left -= len(data)
         return data
 

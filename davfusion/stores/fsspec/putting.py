@@ -1,25 +1,17 @@
 """Changes where a put replaces a file at once, and nothing can be renamed: object stores."""
 
-from contextlib import suppress
 from tempfile import NamedTemporaryFile
 
 from davfusion.stores import paths
-from davfusion.stores.background import BackgroundPool
 from davfusion.stores.errors import (
     AlreadyExistsError,
-    NoSuchFilesytemObjectError,
-    PartialFailureError,
-    StoreAccessError,
     TransientStoreError,
 )
 from davfusion.stores.fsspec.backend import Backend
-from davfusion.stores.fsspec.errors import backend_errors
 from davfusion.stores.fsspec.gathering import gathered
+from davfusion.stores.fsspec.removal import Removal
 from davfusion.stores.fsspec.share import KEEP, FsspecShare, require_version
 from davfusion.stores.store import InterruptEvent, Metadata, SourceStream
-
-THREADS = 8
-"""Deletions at a time: fsspec's own for many files take their names for patterns."""
 
 
 class Putting:
@@ -27,7 +19,7 @@ class Putting:
 
     def __init__(self, share: FsspecShare) -> None:
         self._share = share
-        self._pool = BackgroundPool(THREADS, "fsspec")
+        self._removal = Removal(share)
 
     def write(
         self,
@@ -69,43 +61,14 @@ class Putting:
         """As the contract says; what held it stays, at the cost of a listing."""
         with self._share.lent(path) as backend:
             found = self._share.stat_or_none(backend, path)
-            if found is None or found["is_dir"] != is_dir:
-                return
-            files, folders = self._all_below(backend, path) if is_dir else ([path], [])
-        self._delete_files(files)
+        if found is None or found["is_dir"] != is_dir:
+            return
+        if is_dir:
+            self._removal.tree(path)
+        else:
+            self._removal.file(path)
         with self._share.lent(path) as backend:
-            for folder in reversed(folders):
-                self._delete_folder(backend, folder)
             self._keep(backend, paths.parent(path))
-
-    def _delete_files(self, files: list[str]) -> None:
-        failures: dict[str, StoreAccessError] = {}
-
-        def remove(path: str) -> None:
-            try:
-                with suppress(NoSuchFilesytemObjectError), self._share.lent(path) as backend:
-                    backend.remove(self._share.at(path))
-            except StoreAccessError as error:
-                failures[path] = error
-
-        for _ in self._pool.map(remove, files):
-            pass
-        if failures:
-            raise PartialFailureError(f"{len(failures)} paths not deleted", failures=failures)
-
-    def _delete_folder(self, backend: Backend, folder: str) -> None:
-        if backend.keeps_folders:
-            with suppress(NoSuchFilesytemObjectError), backend_errors(folder):
-                backend.remove_directory(self._share.at(folder))
-
-    def _all_below(self, backend: Backend, directory: str) -> tuple[list[str], list[str]]:
-        """Files and folders, the folders from the top down."""
-        files: list[str] = []
-        folders = [directory]
-        for folder in folders:
-            for name, is_dir in backend.entries(self._share.at(folder)).items():
-                (folders if is_dir else files).append(paths.join(folder, name))
-        return files, folders
 
     def _make_directory(self, backend: Backend, directory: str) -> None:
         if backend.keeps_folders:

@@ -10,12 +10,12 @@ from davfusion.stores import paths
 from davfusion.stores.errors import (
     AlreadyExistsError,
     NoSuchFilesytemObjectError,
-    PartialFailureError,
     StoreAccessError,
     TransientStoreError,
 )
 from davfusion.stores.fsspec.backend import Backend
 from davfusion.stores.fsspec.errors import backend_errors, from_source
+from davfusion.stores.fsspec.removal import Removal
 from davfusion.stores.fsspec.share import WORK, FsspecShare, require_version
 from davfusion.stores.store import InterruptEvent, Metadata, SourceStream
 from davfusion.stores.transfer import blocks
@@ -38,6 +38,7 @@ class Renaming:
 
     def __init__(self, share: FsspecShare) -> None:
         self._share = share
+        self._removal = Removal(share)
 
     def write(
         self,
@@ -84,11 +85,24 @@ class Renaming:
             self._in(backend, paths.parent(dst), lambda: backend.copy(source, target))
 
     def delete(self, path: str, is_dir: bool) -> None:
-        """As the contract says."""
+        """As the contract says; a file on SFTP, FTP or SMB costs one call."""
         with self._share.lent(path) as backend:
+            if not (is_dir or backend.removes_trees) and self._is_removed(backend, path):
+                return
             found = self._share.stat_or_none(backend, path)
             if found is not None and found["is_dir"] == is_dir:
                 self._delete(backend, path, is_dir)
+
+    def _is_removed(self, backend: Backend, path: str) -> bool:
+        """Whether a file is gone now; that it is not may mean that it is a directory."""
+        try:
+            with suppress(NoSuchFilesytemObjectError), backend_errors(path):
+                backend.remove(self._share.at(path))
+        except TransientStoreError:
+            raise
+        except StoreAccessError:
+            return False
+        return True
 
     def sweep(self, now: float) -> None:
         """Remove what uploads that broke off a day ago or earlier have left; `now` in seconds."""
@@ -209,38 +223,10 @@ class Renaming:
                     raise
 
     def _delete(self, backend: Backend, path: str, is_dir: bool) -> None:
-        failures: dict[str, StoreAccessError] = {}
         if is_dir and not backend.removes_trees:
-            self._delete_tree(backend, path, failures)
+            self._removal.tree(path)
         else:
             backend.remove(self._share.at(path))
-        if failures:
-            raise PartialFailureError(f"{len(failures)} paths not deleted", failures=failures)
-
-    def _delete_tree(
-        self, backend: Backend, directory: str, failures: dict[str, StoreAccessError]
-    ) -> None:
-        """Remove all below `directory`, and then itself; what fails is noted by path."""
-        before = len(failures)
-        for name, is_dir in backend.entries(self._share.at(directory)).items():
-            path = paths.join(directory, name)
-            if is_dir:
-                self._delete_tree(backend, path, failures)
-            else:
-                self._delete_one(backend.remove, path, failures)
-        if len(failures) == before:
-            self._delete_one(backend.remove_directory, directory, failures)
-
-    def _delete_one(
-        self, remove: Callable[[str], None], path: str, failures: dict[str, StoreAccessError]
-    ) -> None:
-        try:
-            with suppress(NoSuchFilesytemObjectError), backend_errors(path):
-                remove(self._share.at(path))
-        except TransientStoreError:
-            raise
-        except StoreAccessError as error:
-            failures[path] = error
 
 
 def apart(when: float, held: Metadata) -> float:

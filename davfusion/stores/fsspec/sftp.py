@@ -168,6 +168,8 @@ class _Pipelined:
             self._asked = min(self._asked + _WINDOW, self._end)
             self._file.prefetch(self._asked)
         data = self._file.read(min(size, self._asked - self._at))
+        if not data and size:  # so paramiko says that the connection has broken
+            raise EOFError(f"{self._end - self._at} bytes before the end")
         self._at += len(data)
         return data
 

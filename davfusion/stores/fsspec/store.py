@@ -5,7 +5,7 @@ whether threads may share a connection) is said by a Backend for each kind of se
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from davfusion.stores import paths
@@ -13,6 +13,7 @@ from davfusion.stores.fsspec.address import Address, parse
 from davfusion.stores.fsspec.backend import Backend
 from davfusion.stores.fsspec.connections import Connections
 from davfusion.stores.fsspec.putting import Putting
+from davfusion.stores.fsspec.removal import Removal
 from davfusion.stores.fsspec.renaming import Renaming
 from davfusion.stores.fsspec.share import FsspecShare, is_hidden, require_writable
 from davfusion.stores.store import (
@@ -39,6 +40,7 @@ class FsspecStore(Store):
         self._address: Address = parse(url, options)
         self._connections = Connections(self._address.connect)
         self._share = FsspecShare(self._connections, self._address.root)
+        self._removal = Removal(self._share)
         self._clock = clock
         self._changes = _changes(self._address.backend)(self._share)
 
@@ -86,6 +88,10 @@ class FsspecStore(Store):
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         self._changes.delete(require_writable(paths.check_path(path)), is_dir)
+
+    def delete_many(self, files: Iterable[str]) -> None:
+        """As the contract says; over several connections."""
+        self._removal.each(self.delete, [require_writable(paths.check_path(f)) for f in files])
 
     def create_directory(self, directory: str) -> None:
         if paths.check_path(directory) == paths.ROOT:
