@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -35,7 +35,7 @@ _KINDS: Final = {
     "tuple_type": "a list",
 }
 _LONGEST_SECRET: Final = 64 * 1024
-_SERVER: Final = TypeAdapter(ServerConfig)
+T = TypeVar("T")
 
 
 def load(path: Path) -> ServerConfig:
@@ -73,7 +73,7 @@ class _Reading:
         """Raises ConfigError."""
         values = self._document.values(self._text, _is_option)
         self._stop()
-        parsed: ServerConfig = self._validated(_SERVER, {} if values is None else values, ())
+        parsed = self._validated(ServerConfig, {} if values is None else values, ())
         for name, share in parsed.shares.items():
             self._check_share(name, share, parsed)
         self._check_users(parsed)
@@ -122,19 +122,22 @@ class _Reading:
             raise ConfigError(f"{path} holds more than one line of text")
         return content
 
-    def _validated(self, adapter: "TypeAdapter[Any]", values: object, key: Key) -> Any:
-        """`values` as `adapter` has them; where it has not, all that is wrong is raised."""
+    def _validated(self, kind: type[T], values: object, key: Key) -> T:
+        """`values`, which stand at `key`, as a `kind`; else all that is wrong is raised."""
         try:
-            return adapter.validate_python(values)
+            return TypeAdapter(kind).validate_python(values)
         except ValidationError as error:
             for found in error.errors(include_url=False):
-                self._note((*key, *found["loc"]), dict(found))
-        return self._stop()
+                self._note(kind, (*key, *found["loc"]), dict(found))
+            self._stop()
+            raise
 
-    def _note(self, key: Key, found: dict[str, Any]) -> None:
+    def _note(self, kind: Any, key: Key, found: dict[str, Any]) -> None:
         """One of pydantic's findings."""
         if found["type"] == "unexpected_keyword_argument":
-            return self._wrong(key, f"there is no such key{self._nearest(key)}")
+            holder = ShareConfig if kind is ServerConfig and len(key) > 1 else kind
+            known = [field.name for field in fields(holder)]
+            return self._wrong(key, f"there is no such key{_nearest(str(key[-1]), known)}")
         if found["type"] in ("missing", "missing_argument"):
             return self._wrong(key, "is missing")
         shown = "its value" if _is_secret(key) else repr(self._document.text(key))
@@ -146,23 +149,12 @@ class _Reading:
         text = said.replace(repr(str(found["input"])), shown)
         return self._wrong(key, text if shown in text else f"{shown} {text}")
 
-    def _nearest(self, key: Key) -> str:
-        known = self._known(key)
-        close = difflib.get_close_matches(str(key[-1]), known, 1, 0.5)
-        return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
-
-    def _known(self, key: Key) -> list[str]:
-        kind: Any = ServerConfig if len(key) == 1 else ShareConfig
-        if "options" in key[:-1]:
-            kind = OPTIONS[scheme_of(self._document.text((*key[:2], "target")) or "")]
-        return [field.name for field in fields(kind)]
-
     def _settled(self, name: str, share: ShareConfig) -> ShareConfig:
         """The share with checked options, and with paths that hold from everywhere."""
         options = share.options
         if schema := OPTIONS.get(scheme_of(share.target)):
             key = ("shares", name, "options")
-            found = given(self._validated(TypeAdapter(schema), dict(options), key))
+            found = given(self._validated(schema, dict(options), key))
             options = {
                 option: self._path(value) if isinstance(value, Path) else value
                 for option, value in found.items()
@@ -220,6 +212,11 @@ class _Reading:
         for group, names in parsed.groups.items():
             for index, name in enumerate(names):
                 self._check_member(("groups", group, index), name, parsed)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1, 0.5)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
 
 
 def _is_option(key: Key) -> bool:

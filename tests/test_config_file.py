@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 KINDS = (ServerConfig, ShareConfig, S3Options, DropboxOptions)
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 HASH = hash_password("hunter2")
-ENVIRON = {"PORT": "81", "KEY": "0123", "HASH": HASH}
+ENVIRON = {"S3": "s3://b", "PORT": "81", "KEY": "0123", "HASH": HASH}
 
 
 def read(text: str, folder: Path = Path("/etc")) -> ServerConfig:
@@ -136,6 +136,8 @@ def test_rights_are_of_users_and_groups() -> None:
         ("shares: {a: [", "line 1: "),
         ("shares: {a: {target: b, read: [alice]}}", "read: nobody has a name"),
         ("shares: {a: {target: 's3://b', options: {regoin: x}}}", "options.regoin.*region"),
+        ("shares: {options: {target: '${S3}', options: {x: y}}}", "options.x: .*endpoint_url"),
+        ("shares: {options: {target: '${S3}', x: y}}", "shares.options.x: .*cache_size"),
         ("shares: {a: {target: 's3://b', options: {checksums: crc}}}", "'crc' .*'md5' or 'sdk'"),
         ("shares: {a: {target: b}}\nhost: 0.0.0.0", "give users or htpasswd"),
         ("shares: {a: {target: b}}\ntls_cert: c", "tls_cert and tls_key belong together"),
@@ -206,7 +208,21 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 TEXTS = st.text(max_size=12) | st.sampled_from(
-    ["/", "*", "@g", "alice", "${HASH}", "${", "file:x", "5GB", "yes", "s3://b", "memory:", "~x"]
+    [
+        "/",
+        "*",
+        "@g",
+        "alice",
+        "${HASH}",
+        "${",
+        "file:x",
+        "5GB",
+        "yes",
+        "s3://b",
+        "memory:",
+        "~x",
+        "${S3}",
+    ]
 )
 KEYS = st.sampled_from([each.name for kind in (ServerConfig, ShareConfig) for each in fields(kind)])
 SCALARS = TEXTS | st.integers() | st.floats() | st.booleans() | st.none() | st.dates()
