@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: serve test test-slow test-kills bench lint format check wheel clean
+.PHONY: serve test test-slow test-kills fuzz bench lint format check wheel clean
 
 serve: $(VENV)/installed files
 	$(BIN)/davfusion serve ./files --port 8080
@@ -21,6 +21,14 @@ test-slow: $(VENV)/developing
 # 200 times kill -9 under load, against S3; about ten minutes.
 test-kills: $(VENV)/developing
 	DAVFUSION_KILLS=200 $(BIN)/pytest tests/live/test_kills.py
+
+# 20,000 inputs for each parser of what comes from outside; about twenty minutes.
+fuzz: $(VENV)/developing
+	DAVFUSION_FUZZ=20000 $(BIN)/pytest -n $(WORKERS) tests/fuzz -o timeout=0
+
+# One client at work over S3, such as client-gio, client-davfs2, client-npm, client-libreoffice.
+client-%: $(VENV)/developing
+	$(BIN)/pytest tests/live -k "client_libraries and $*"
 
 # Against rclone and stock wsgidav, into docs/performance.md; about twenty minutes, on a machine that
 # does nothing else. BENCH="--only s3/list --reps 1" passes options.
