@@ -81,10 +81,7 @@ class Preparation:
         folder = cache_folder(config, store, name)
         before = self.shares.get(folder.path)
         found = _Candidate(name, config, store, folder, writes_back(config, store), before)
-        if before and (before.sends, before.open_target().get_name()) != (
-            found.sends,
-            store.get_name(),
-        ):
+        if before and (before.sends, before.store) != (found.sends, store.get_name()):
             raise ShareError(
                 f"another store, or another --write-mode, for the cache folder {folder.path} takes "
                 "a restart, or another --cache-id"
@@ -106,6 +103,7 @@ class Preparation:
                 share = PreparedShare(
                     found.name,
                     found.config,
+                    found.store.get_name(),
                     found.folder.path,
                     memory,
                     found.sends,

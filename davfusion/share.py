@@ -60,6 +60,8 @@ class PreparedShare:
     name: str
     """In the tree; see ServerConfig."""
     config: ShareConfig
+    store: str
+    """The store's name, from which another login differs."""
     folder: Path
     """The cache folder, which stays claimed until the server ends."""
     memory: MemoryTree | None
@@ -72,8 +74,13 @@ class PreparedShare:
     """What the user should know though the share can be served."""
 
     def open_target(self) -> Store:
-        """The store itself; ShareError."""
-        return open_target(self.config) if self.memory is None else MemoryStore(self.memory)
+        """The store itself; ShareError, also for that of another login: the cache is not its."""
+        if self.memory is not None:
+            return MemoryStore(self.memory)
+        store = open_target(self.config)
+        if store.get_name() != self.store:
+            raise ShareError(f"{self.store} is now {store.get_name()}: start the server again")
+        return store
 
     def cache_folder(self) -> CacheFolder:
         """As this process sees it."""

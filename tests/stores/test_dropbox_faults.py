@@ -4,12 +4,14 @@ import io
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from davfusion.stores.dropbox import DropboxStore
+from davfusion.stores.dropbox import DropboxStore, credentials
 from davfusion.stores.dropbox.content import MIB
+from davfusion.stores.dropbox.credentials import Credentials
 from davfusion.stores.dropbox.names import ASIDE
 from davfusion.stores.errors import InvalidPathValueError, UnreachableError
 from davfusion.stores.retry import RetryPolicy
@@ -424,6 +426,23 @@ def test_a_walk_enters_folders_whatever_dropbox_makes_of_their_names(
     found = {path for path, _ in store.walk_metadata(f"/{name}")}
     assert found == {f"/{name}/{name}", f"/{name}/{name}/file"}
     assert len(list(store.walk_metadata("/"))) == 3
+
+
+def test_another_login_is_another_share(
+    store: DropboxStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del store
+    token = credentials.find().access_token
+    monkeypatch.delenv(credentials.TOKEN)
+    login = tmp_path / "login.json"
+    credentials.keep(Credentials(token, account="first@example.com"), login)
+    share = DropboxStore(token_file=login)
+    put(share, "/file", b"content")
+    credentials.keep(Credentials(token, account="second@example.com"), login)
+    share.reconnect()
+    with pytest.raises(StoreAutorizationError, match=r"second@example\.com"):
+        share.get_metadata("/file")
+    share.reconnect()
 
 
 @pytest.mark.parametrize("content", [b"ours", TWELVE], ids=len)

@@ -1,6 +1,7 @@
 """The client of one Dropbox: credentials, connections, threads for requests side by side."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,22 +21,28 @@ logging.getLogger("dropbox").setLevel(logging.ERROR)  # it has a line for each r
 
 
 class Connection(connection.Connection[Any]):
-    """The client of one login, that of a token file or of where credentials.py looks."""
+    """The client of one login, that of a token file or of where credentials.py looks.
+
+    `account` is whose login there was at first, as far as it said; another's is refused.
+    """
 
     def __init__(self, token_file: Path | None = None) -> None:
         super().__init__(
-            lambda: make_client(credentials.find(token_file)),
-            BackgroundPool(CONNECTIONS, "dropbox"),
+            lambda: make_client(self._credentials()), BackgroundPool(CONNECTIONS, "dropbox")
         )
         self._token_file = token_file
+        self.account: str | None = None
+        with suppress(StoreAutorizationError):  # until there is a login
+            self.account = credentials.find(token_file).account
 
-    @property
-    def account(self) -> str | None:
-        """Whose login there is, as far as it says; no request."""
-        try:
-            return credentials.find(self._token_file).account
-        except StoreAutorizationError:
-            return None
+    def _credentials(self) -> credentials.Credentials:
+        found = credentials.find(self._token_file)
+        if self.account not in (None, found.account):
+            raise StoreAutorizationError(
+                f"the login is {found.account}'s now, but the server was started for "
+                f"{self.account}: start it again"
+            )
+        return found
 
 
 def make_client(who: credentials.Credentials) -> Any:
