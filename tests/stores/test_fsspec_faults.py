@@ -209,6 +209,52 @@ def test_an_upload_that_breaks_off_leaves_the_old_file(
     assert contents(flaky_dav, "/") == {"file": b"old"}
 
 
+def test_a_folder_that_others_make_meanwhile(flaky_dav: FsspecStore, dav_proxy: Any) -> None:
+    put(flaky_dav, "/dir/first")
+    dav_proxy.rules = [{"match": "PUT", "action": "status", "status": 409, "times": 1}]
+    put(flaky_dav, "/dir/second", BINARY)
+    assert flaky_dav.get_file("/dir/second") == BINARY
+
+
+def answers(dav_proxy: Any, responses: str) -> None:
+    """Have the proxy answer PROPFIND with that."""
+    body = f'<D:multistatus xmlns:D="DAV:">{responses}</D:multistatus>'
+    dav_proxy.rules = [{"match": "PROPFIND", "action": "status", "status": 207, "body": body}]
+
+
+@pytest.mark.parametrize("responses", ["", "<D:response><D:href>/x</D:href>{}</D:response>"])
+def test_an_answer_about_nothing_is_no_empty_folder(
+    flaky_dav: FsspecStore, dav_proxy: Any, responses: str
+) -> None:
+    failed = "<D:status>HTTP/1.1 503 Service Unavailable</D:status>"
+    answers(dav_proxy, responses.format(failed))
+    with pytest.raises(TransientStoreError):
+        flaky_dav.get_directory_metadata("/")
+
+
+def test_what_the_server_does_not_tell_of_is_no_empty_file(
+    flaky_dav: FsspecStore, dav_proxy: Any
+) -> None:
+    root = f"/{flaky_dav.get_name().rpartition('/')[2]}"
+    there = "<D:propstat><D:prop><D:resourcetype>{}</D:resourcetype></D:prop>"
+    there += "<D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
+    refused = "<D:status>HTTP/1.1 403 Forbidden</D:status>"
+    members = {
+        "/": there.format("<D:collection/>"),
+        "/file": there.format(""),
+        "/refused": refused,
+        "/secret": f"<D:propstat><D:prop><D:resourcetype/></D:prop>{refused}</D:propstat>",
+    }
+    answers(
+        dav_proxy,
+        "".join(
+            f"<D:response><D:href>{root}{path}</D:href>{said}</D:response>"
+            for path, said in members.items()
+        ),
+    )
+    assert flaky_dav.get_directory_metadata("/").keys() == {"file"}
+
+
 def test_a_download_that_breaks_off_goes_on(flaky_dav: FsspecStore, dav_proxy: Any) -> None:
     put(flaky_dav, "/file", LARGE)
     dav_proxy.rules = [{"match": "GET", "action": "cut_response", "bytes": 99_999, "times": 2}]

@@ -61,10 +61,17 @@ UNDATING: Final = (
 
 
 def entries(body: bytes) -> Iterator[Entry]:
-    """What a 207 answer to PROPFIND names; TransientStoreError where it is no such answer."""
+    """What a 207 answer to PROPFIND tells of; TransientStoreError where it is no such answer.
+
+    What the server says nothing of but that it may not be seen is left out; where it failed to
+    look at something, the answer is none.
+    """
     for response in _parsed(body).iter(f"{_DAV}response"):
         href = response.findtext(f"{_DAV}href", "").strip()
-        yield _entry(unquote(urlsplit(href).path).rstrip("/"), _properties(response))
+        if found := _properties(response):
+            yield _entry(unquote(urlsplit(href).path).rstrip("/"), found)
+        elif any(" 5" in (status.text or "") for status in response.iter(f"{_DAV}status")):
+            raise TransientStoreError(f"the DAV server failed to look at {href}")
 
 
 def quota(body: bytes) -> tuple[int | None, int | None]:

@@ -48,10 +48,7 @@ class DavBackend(FolderBackend):
 
     def look(self, path: str) -> Entry:
         """What the server says of `path`."""
-        found = self._propfind(path, "0")
-        if not found:
-            raise TransientStoreError(f"PROPFIND {path}: an answer about nothing")
-        return found[0]
+        return self._propfind(path, "0")[0]
 
     def listing(self, directory: str) -> dict[str, Metadata]:
         found = self._propfind(directory.rstrip("/") + "/", "1")
@@ -70,13 +67,16 @@ class DavBackend(FolderBackend):
             with self._session.asked(
                 "PROPFIND", path, headers=headers, body=multistatus.PROPFIND, accepted=_is_207
             ) as answer:
-                return list(multistatus.entries(answer.content))
+                found = list(multistatus.entries(answer.content))
         except StoreAccessError as error:
             # Apache says 400 of what lies below a file, and of a file with a slash.
             above = paths.parent(path)
             if error.status == 400 and above != path and not self._is_directory(above):
                 raise NoSuchFilesytemObjectError(path) from error
             raise
+        if not found:  # it would pass for an empty folder
+            raise TransientStoreError(f"PROPFIND {path}: an answer about nothing")
+        return found
 
     def _is_directory(self, path: str) -> bool:
         try:
@@ -109,10 +109,15 @@ class DavBackend(FolderBackend):
             return stream.read(end - start)
 
     def upload(self, path: str, body: "Body", headers: Mapping[str, str]) -> bool:
-        """PUT, and whether a time in `headers` is kept; status 409 where the folder is missing."""
+        """PUT, and whether a time in `headers` is kept."""
         content = body if len(body) else b"".join(body)
-        with self._session.asked("PUT", path, headers=headers, body=content) as answer:
-            return answer.headers.get("X-OC-Mtime", "") == _ACCEPTED
+        try:
+            with self._session.asked("PUT", path, headers=headers, body=content) as answer:
+                return answer.headers.get("X-OC-Mtime", "") == _ACCEPTED
+        except StoreAccessError as error:
+            if error.status == 409:  # RFC 4918, 9.7.1
+                raise NoSuchFilesytemObjectError(paths.parent(path)) from error
+            raise
 
     def set_modified(self, path: str, when: float) -> None:
         self.date(path, when, self.stat(path)["bytes"])
