@@ -209,6 +209,29 @@ def test_an_upload_that_breaks_off_leaves_the_old_file(
     assert contents(flaky_dav, "/") == {"file": b"old"}
 
 
+def test_what_was_to_be_replaced_comes_back(
+    flaky_dav: FsspecStore, dav_proxy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(flaky_dav, "/d/new/file", b"new")
+    put(flaky_dav, "/d/old/file", b"old")
+    flaky_dav.move("/d/new", "/d/old")
+    assert contents(flaky_dav, "/") == {"d": None, "d/old": None, "d/old/file": b"new"}
+    put(flaky_dav, "/d/new/file", b"newer")
+    is_aside = 2  # for the first, the folder that it goes to is missing
+    dav_proxy.rules = [{"match": "^MOVE", "action": "drop", "skip": is_aside}]
+    with pytest.raises(TransientStoreError):
+        flaky_dav.move("/d/new", "/d/old")
+    assert not flaky_dav.exists("/d/old")
+    dav_proxy.rules = []
+    flaky_dav.check_access()
+    assert flaky_dav.get_file("/d/old/file") == b"new"
+    assert flaky_dav.get_file("/d/new/file") == b"newer"
+    assert "/d/old was out of the way" in caplog.text
+    caplog.clear()
+    flaky_dav.check_access()
+    assert not caplog.records
+
+
 def test_a_folder_that_others_make_meanwhile(flaky_dav: FsspecStore, dav_proxy: Any) -> None:
     put(flaky_dav, "/dir/first")
     dav_proxy.rules = [{"match": "PUT", "action": "status", "status": 409, "times": 1}]

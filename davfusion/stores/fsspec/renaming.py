@@ -1,6 +1,7 @@
 """Changes where a rename is what replaces a file at once: a broken upload leaves the old one."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
@@ -26,7 +27,8 @@ _TELLING: Final = 60.0
 """Seconds; see apart()."""
 _WORK: Final = f"/{WORK}"
 _UPLOAD: Final = "upload-"
-_REPLACED: Final = "replaced-"
+_REPLACED: Final = re.compile("replaced-([0-9]+)-[0-9a-f]{32}")
+"""A folder for what is out of the way, below it at the path where it belongs, so many names deep."""
 
 T = TypeVar("T")
 
@@ -105,13 +107,16 @@ class Renaming:
         return True
 
     def sweep(self, now: float) -> None:
-        """Remove what uploads that broke off a day ago or earlier have left; `now` in seconds."""
+        """Put right what a crash has left; `now` in UTC seconds.
+
+        What was out of the way comes back; uploads that began a day ago or earlier are removed.
+        """
         with self._share.lent(paths.ROOT) as backend:
             if self._share.stat_or_none(backend, _WORK) is None:
                 return
             for name, found in self._share.listing_of_all(backend, _WORK).items():
-                if name.startswith(_REPLACED):
-                    _log.warning("a crash has left what was replaced in %s/%s", WORK, name)
+                if replaced := _REPLACED.fullmatch(name):
+                    self._bring_back(backend, paths.join(_WORK, name), int(replaced[1]))
                 elif name.startswith(_UPLOAD) and found["modified"] < now - DAY:
                     backend.remove(self._share.at(paths.join(_WORK, name)))
 
@@ -175,16 +180,30 @@ class Renaming:
 
     def _rename_aside(self, backend: Backend, src: str, dst: str) -> None:
         """Rename `src` to `dst`; what is there is taken away, and comes back if that fails."""
-        aside = paths.join(_WORK, _REPLACED + uuid4().hex)
-        self._rename(backend, dst, aside)
+        aside = paths.join(_WORK, f"replaced-{dst.count('/')}-{uuid4().hex}")
+        self._rename(backend, dst, aside + dst)
         try:
             self._rename(backend, src, dst)
         except BaseException:
-            self._rename(backend, aside, dst)
+            self._rename(backend, aside + dst, dst)
             raise
-        replaced = self._share.stat_or_none(backend, aside)
-        if replaced is not None:
-            self._delete(backend, aside, replaced["is_dir"])
+        self._delete(backend, aside, is_dir=True)
+
+    def _bring_back(self, backend: Backend, aside: str, depth: int) -> None:
+        """Rename what is out of the way to where it was, unless something is there."""
+        path = ""
+        while path.count("/") < depth:
+            members = list(self._share.listing_of_all(backend, aside + path))
+            if not members:  # it is back
+                self._delete(backend, aside, is_dir=True)
+                return
+            path = f"{path}/{members[0]}"
+        if self._share.stat_or_none(backend, path) is None:
+            self._rename(backend, aside + path, path)
+            self._delete(backend, aside, is_dir=True)
+            _log.warning("%s was out of the way when a server ended, and is back", path)
+        else:
+            _log.warning("a crash has left what was replaced in %s", aside + path)
 
     def _rename(self, backend: Backend, src: str, dst: str) -> None:
         """Rename, where nothing or a file is; parents are made if they turn out to be missing."""
