@@ -1,6 +1,7 @@
 """`davfusion login dropbox` and `logout`, with the emulator of Dropbox's pages."""
 
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -10,8 +11,11 @@ import requests
 from click.testing import CliRunner, Result
 
 from davfusion.cli import command
-from davfusion.config import ConfigError
-from davfusion.stores.dropbox import DropboxStore
+from davfusion.config import ConfigError, ServerConfig, ShareConfig
+from davfusion.preparing import Preparation
+from davfusion.share import ShareError
+from davfusion.stores.dropbox import DropboxStore, credentials
+from davfusion.stores.dropbox.credentials import Credentials, token_file
 from davfusion.stores.dropbox.login import SCOPES, Login
 from davfusion.stores.errors import StoreAutorizationError
 
@@ -100,3 +104,16 @@ def test_a_file_that_holds_no_login(account: Any, tmp_path: Path, text: str) -> 
     kept.write_text(text)
     with pytest.raises(StoreAutorizationError, match="davfusion login dropbox"):
         DropboxStore(token_file=kept).check_access()
+
+
+def test_a_share_is_not_opened_with_anothers_login(account: Any, tmp_path: Path) -> None:
+    credentials.keep(Credentials(account.token, account="first@example.com"), token_file())
+    share = ShareConfig("dropbox:", cache_dir=tmp_path, cache_id="one")
+    with closing(Preparation()) as preparation:
+        (prepared,) = preparation.prepare(ServerConfig({"/": share}))
+        prepared.open_target()
+        credentials.keep(Credentials(account.token, account="second@example.com"), token_file())
+        with pytest.raises(ShareError, match="second@example"):
+            prepared.open_target()
+        with pytest.raises(ShareError, match="takes a restart"):
+            preparation.prepare(ServerConfig({"/": share}))

@@ -28,7 +28,7 @@ _TELLING: Final = 60.0
 _WORK: Final = f"/{WORK}"
 _UPLOAD: Final = "upload-"
 _REPLACED: Final = re.compile("replaced-([0-9]+)-[0-9a-f]{32}")
-"""A folder for what is out of the way, below it at the path where it belongs, so many names deep."""
+"""What is out of the way lies in it at the path where it belongs, so many names deep."""
 
 T = TypeVar("T")
 
