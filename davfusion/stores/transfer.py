@@ -15,6 +15,7 @@ from davfusion.stores import paths
 from davfusion.stores.store import (
     COPY_BUFFER,
     AlreadyExistsError,
+    ConflictError,
     InterruptedException,
     InterruptEvent,
     Metadata,
@@ -68,7 +69,7 @@ def copy_between(
 def move_between(source: Store, src: str, target: Store, dst: str) -> None:
     """As copy_between, and then delete from `source` exactly what has been copied.
 
-    Nothing is deleted unless all copies stand.
+    Nothing is deleted unless all copies stand, and no file that has changed since it was copied.
     """
     transfer = _Transfer(source, target)
     transfer.run(src, dst)
@@ -95,7 +96,7 @@ class _Transfer:
         self._source = source
         self._target = target
         self._on_server = copy_file
-        self._files: list[str] = []
+        self._files: dict[str, str | None] = {}
         self._directories: list[str] = []
         self._left_over: dict[str, _LeftOver] = {}
         self.failures: dict[str, StoreAccessError] = {}
@@ -115,13 +116,20 @@ class _Transfer:
 
     def delete_copied(self) -> None:
         """Delete from the source what has been copied; directories only once they are empty."""
+        changed = {src for src, etag in self._files.items() if self._etag(src) not in (etag, None)}
+        for src in changed:
+            self.failures[src] = ConflictError(f"{src} was changed while it was moved")
         try:
-            self._source.delete_many(self._files)
+            self._source.delete_many(src for src in self._files if src not in changed)
         except PartialFailureError as error:
             self.failures |= error.failures
         for directory in self._directories:
             if not self._source.get_directory_metadata(directory):
                 self._source.delete(directory, is_dir=True)
+
+    def _etag(self, src: str) -> str | None:
+        found = _metadata_or_none(self._source, src)
+        return None if found is None else found.get("etag")
 
     def _delete_left_over(self) -> None:
         for src, (dst, is_dir) in self._left_over.items():
@@ -135,7 +143,7 @@ class _Transfer:
             self._copy_directory(src, dst, held)
         else:
             self._copy_file(src, dst, metadata)
-            self._files.append(src)
+            self._files[src] = metadata.get("etag")
 
     def _copy_file(self, src: str, dst: str, metadata: Metadata) -> None:
         if self._on_server is not None:
@@ -201,7 +209,7 @@ class _Transfer:
             self._target.delete(aside, metadata["is_dir"])
             raise
         self._target.move(aside, dst)
-        self._files += part._files
+        self._files |= part._files
         self._directories += part._directories
 
 

@@ -146,6 +146,25 @@ def test_what_arrives_during_a_move_is_not_deleted(target: Store) -> None:
     assert names(target, "/dst") == {"early"}
 
 
+def test_what_changes_during_a_move_is_not_deleted(target: Store) -> None:
+    class Editing(MemoryStore):
+        def open_read(
+            self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+        ) -> ReadableStream:
+            stream = super().open_read(path, offset, length, etag)
+            if path == "/src/edited":
+                put(self, path, b"edited")
+            return stream
+
+    source = Editing()
+    put_tree(source, "/src", {"edited": b"old", "file": b"1"})
+    with pytest.raises(PartialFailureError) as caught:
+        move_between(source, "/src", target, "/dst")
+    assert caught.value.failures.keys() == {"/src/edited"}
+    assert contents(source, "/") == {"src": None, "src/edited": b"edited"}
+    assert contents(target, "/dst") == {"edited": b"old", "file": b"1"}
+
+
 def test_memory_stays_the_same_whatever_the_size(tmp_path: Path) -> None:
     class Slow(LocalStore):
         """Its streams cannot seek."""
