@@ -149,6 +149,14 @@ def test_a_password_from_netrc(
         FsspecStore(f"webdav://other@127.0.0.1:{dav_server.port}").check_access()
 
 
+@pytest.mark.parametrize("scheme", ["sftp", "webdav"])
+def test_an_option_that_nobody_knows(scheme: str, dav_server: DavServer) -> None:
+    store = FsspecStore(f"{scheme}://127.0.0.1:{dav_server.port}", no_such_option="x")
+    with pytest.raises(StoreAccessError) as caught:
+        store.check_access()
+    assert not isinstance(caught.value, TransientStoreError)
+
+
 @pytest.mark.parametrize("scheme", ["sftp", "ftp", "webdav"])
 def test_nobody_answers(scheme: str) -> None:
     with pytest.raises(UnreachableError):

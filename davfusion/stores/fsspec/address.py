@@ -44,7 +44,7 @@ class Address:
 
     def connect(self) -> Backend:
         """A new connection."""
-        return self.backend(self.filesystem_class(**self.options, skip_instance_cache=True))
+        return self.backend(self.filesystem_class(**self.options))
 
 
 def parse(url: str, options: Mapping[str, Any]) -> Address:

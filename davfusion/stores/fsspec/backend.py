@@ -31,6 +31,9 @@ _TIMES: Final = (
     *("updated", "created"),
 )
 
+OWN_INSTANCE: Final = {"skip_instance_cache": True}
+"""For fsspec's classes, which else give one instance to all."""
+
 Info = Mapping[str, Any]
 
 
@@ -52,7 +55,7 @@ class Backend:
     """A folder is there even if nothing is in it."""
     filesystem_class: ClassVar[type | None] = None
     """A better one than fsspec knows."""
-    options: ClassVar[Mapping[str, Any]] = {"use_listings_cache": False}
+    options: ClassVar[Mapping[str, Any]] = {**OWN_INSTANCE, "use_listings_cache": False}
     """What the filesystem is made with, unless the user says otherwise."""
     serialized: AbstractContextManager[object] = nullcontext()
     """Entered for each use: for a filesystem that is safe in one thread at a time only."""

@@ -28,8 +28,8 @@ class DavSession:
         password: str | None = None,
         secure: bool = False,
         verify: bool | str = True,
-        **_: object,
     ) -> None:
+        """`verify`: whether the server's certificate must be valid, or a file of those that are."""
         self.origin = f"http{'s' * secure}://{host}{f':{port}' if port else ''}"
         self._session = requests.Session()
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS)

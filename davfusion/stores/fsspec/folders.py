@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from davfusion.stores.fsspec.backend import Backend, Info, require_version, version_of
+from davfusion.stores.fsspec.backend import OWN_INSTANCE, Backend, Info, require_version, version_of
 from davfusion.stores.store import Features, ReadableStream
 
 FOLDER_FEATURES = Features(
@@ -19,7 +19,7 @@ class FolderBackend(Backend):
     renames: ClassVar[bool] = True
     shared: ClassVar[bool] = False
     keeps_folders: ClassVar[bool] = True
-    options: ClassVar[Mapping[str, Any]] = {}
+    options: ClassVar[Mapping[str, Any]] = OWN_INSTANCE
 
     def open(self, path: str, offset: int, length: int | None, etag: str | None) -> ReadableStream:
         """An open file stays the version it was; that is what stands there before and after."""
@@ -53,7 +53,7 @@ class SmbBackend(FolderBackend):
     """
 
     features: ClassVar[Features] = replace(FOLDER_FEATURES, case_insensitive_names=True)
-    options: ClassVar[Mapping[str, Any]] = {"share_access": "rwd"}
+    options: ClassVar[Mapping[str, Any]] = {**OWN_INSTANCE, "share_access": "rwd"}
 
     def set_modified(self, path: str, when: float) -> None:
         import smbclient  # noqa: PLC0415 - comes with the extra `smb`

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import paramiko
 from fsspec.implementations.sftp import SFTPFileSystem
 
-from davfusion.stores.fsspec.backend import require_version, version_of
+from davfusion.stores.fsspec.backend import OWN_INSTANCE, require_version, version_of
 from davfusion.stores.fsspec.folders import FolderBackend
 from davfusion.stores.store import (
     Metadata,
@@ -62,6 +62,7 @@ class SftpBackend(FolderBackend):
 
     filesystem_class: ClassVar[type | None] = KnownHostsFileSystem
     options: ClassVar[Mapping[str, Any]] = {
+        **OWN_INSTANCE,
         "host_key_policy": _OnlyKnownHosts(),
         "timeout": TIMEOUT,
         "banner_timeout": TIMEOUT,

@@ -35,6 +35,7 @@ class DavBackend(FolderBackend):
     uploads: ClassVar[bool] = True
     removes_trees: ClassVar[bool] = True
     filesystem_class: ClassVar[type | None] = DavSession
+    options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, filesystem: DavSession) -> None:
         super().__init__(filesystem)
@@ -115,9 +116,7 @@ class DavBackend(FolderBackend):
             with self._session.asked("PUT", path, headers=headers, body=content) as answer:
                 return answer.headers.get("X-OC-Mtime", "") == _ACCEPTED
         except StoreAccessError as error:
-            if error.status == 409:  # RFC 4918, 9.7.1
-                raise NoSuchFilesytemObjectError(paths.parent(path)) from error
-            raise
+            raise _or_missing_parent(error, path) from None
 
     def set_modified(self, path: str, when: float) -> None:
         self.date(path, when, self.stat(path)["bytes"])
@@ -147,10 +146,10 @@ class DavBackend(FolderBackend):
             with self._session.asked(method, src, headers=headers, accepted=_is_done):
                 return
         except StoreAccessError as error:
-            # 409 by RFC 4918, 9.8.5 and 9.9.4; Apache says 500.
-            if error.status in (409, 503) and not self._is_directory(paths.parent(dst)):
+            # Apache says 500 in place of 409.
+            if error.status == 503 and not self._is_directory(paths.parent(dst)):
                 raise NoSuchFilesytemObjectError(paths.parent(dst)) from error
-            raise
+            raise _or_missing_parent(error, dst) from None
 
     def make_directory(self, path: str) -> None:
         try:
@@ -159,9 +158,7 @@ class DavBackend(FolderBackend):
         except StoreAccessError as error:
             if error.status == 405:
                 raise AlreadyExistsError(f"{path} exists") from error
-            if error.status == 409:
-                raise NoSuchFilesytemObjectError(paths.parent(path)) from error
-            raise
+            raise _or_missing_parent(error, path) from None
 
     def remove(self, path: str) -> None:
         with self._session.asked("DELETE", path, accepted=_is_done):
@@ -216,6 +213,13 @@ def _holds(answer: requests.Response, offset: int, length: int | None) -> bool:
     if answer.status_code == 206:
         return answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
     return answer.status_code == 200 and offset == 0 and length is None
+
+
+def _or_missing_parent(error: StoreAccessError, path: str) -> StoreAccessError:
+    """What `error` of creating `path` means: by 409 its folder is missing (RFC 4918, 9.7.1)."""
+    if error.status != 409:
+        return error
+    return NoSuchFilesytemObjectError(f"{paths.parent(path)}: {error}")
 
 
 def _is_207(status: int) -> bool:
