@@ -128,7 +128,7 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
             raise DAVError(405 if known else 501, f"{request.method} is not offered here.")
         if place is None:
             if request.method == "OPTIONS":
-                return _options(may_write=False)
+                return _options(may_write=self._shares.may_write(request))
             return self._shares.answer_above(request)
         tree, within, memo = place
         # COPY changes the share of its destination, and asks there.

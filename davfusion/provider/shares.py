@@ -64,13 +64,25 @@ class Shares:
         """The answer where there is no share: in the root, which lists them, or nowhere."""
         if request.path != paths.ROOT or request.method not in ("GET", "HEAD", "PROPFIND"):
             raise DAVError(*_refusal(request))
-        visible = {mount: place for mount in self._shares if (place := self.place(request, mount))}
+        visible = self._visible(request)
         if request.method == "PROPFIND":
             return propfind_shares([place[:2] for place in visible.values()], request)
         listing = MemoryStore(MemoryTree(clock=lambda: 0.0))
         for mount in visible:
             listing.create_directory(mount)
         return get(DavTree(listing, self._state, read_only=True), request)
+
+    def may_write(self, request: DavRequest) -> bool:
+        """Whether the request's user may change any share.
+
+        What OPTIONS says of the root counts for all that is mounted there: Finder mounts a server
+        without locks to be read only.
+        """
+        return any(place.request.may_write for place in self._visible(request).values())
+
+    def _visible(self, request: DavRequest) -> dict[str, Place]:
+        """Mount -> the root of each share that there is for the request's user."""
+        return {mount: place for mount in self._shares if (place := self.place(request, mount))}
 
 
 def _mount(name: str) -> str:

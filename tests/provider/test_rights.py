@@ -156,6 +156,15 @@ def test_a_reader_reads_and_changes_nothing() -> None:
     assert reader("POST", "/ours/f").headers["allow"] == allowed
 
 
+def test_the_root_says_what_can_be_done_in_any_share() -> None:
+    """Finder mounts read only where OPTIONS of the root names no locks."""
+    tree = DavTree(MemoryStore(), State(None))
+    shares = Shares({"a": Share(tree, Rights(frozenset({"reader"}), frozenset({"owner"})))})
+    for user, dav in (("owner", "1, 2, 3, "), ("reader", "1, 3"), ("stranger", "1, 3")):
+        client = DavClient(shares=shares, users=Passwords(), user=user)
+        assert client("OPTIONS", "/").headers["dav"].startswith(dav)
+
+
 def test_a_reader_takes_copies_away() -> None:
     world = World()
     reader = world.client("reader")
