@@ -69,7 +69,7 @@ def copy_between(
 def move_between(source: Store, src: str, target: Store, dst: str) -> None:
     """As copy_between, and then delete from `source` exactly what has been copied.
 
-    Nothing is deleted unless all copies stand, and no file that has changed since it was copied.
+    Nothing is deleted unless all copies stand and no file has changed since; repeating it does.
     """
     transfer = _Transfer(source, target)
     transfer.run(src, dst)
@@ -116,11 +116,13 @@ class _Transfer:
 
     def delete_copied(self) -> None:
         """Delete from the source what has been copied; directories only once they are empty."""
-        changed = {src for src, etag in self._files.items() if self._etag(src) not in (etag, None)}
-        for src in changed:
-            self.failures[src] = ConflictError(f"{src} was changed while it was moved")
+        for src, etag in self._files.items():
+            if self._etag(src) not in (etag, None):
+                self.failures[src] = ConflictError(f"{src} was changed while it was moved")
+        if self.failures:
+            return
         try:
-            self._source.delete_many(src for src in self._files if src not in changed)
+            self._source.delete_many(self._files)
         except PartialFailureError as error:
             self.failures |= error.failures
         for directory in self._directories:

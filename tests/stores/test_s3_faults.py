@@ -15,6 +15,8 @@ import pytest
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.s3 import S3Store
+from davfusion.stores.s3.look import Found
+from davfusion.stores.s3.tree import TreeCopy
 from davfusion.stores.s3.upload import MIB
 from davfusion.stores.store import (
     InterruptedException,
@@ -176,6 +178,26 @@ def test_a_tree_goes_on_past_failures(store: S3Store, s3_proxy: Any) -> None:
     s3_proxy.rules = []
     store.move("/src", "/dst")
     assert len(names(store, "/dst")) == 20
+
+
+def test_what_changes_while_its_folder_is_moved_stays(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_tree(store, "/src", {"edited": b"old", "file": b"1"})
+    copy_all = TreeCopy.run
+
+    def copy_and_edit(tree: TreeCopy, replaced: Found) -> None:
+        copy_all(tree, replaced)
+        put(store, "/src/edited", b"edited")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TreeCopy, "run", copy_and_edit)
+        with pytest.raises(PartialFailureError) as caught:
+            store.move("/src", "/dst")
+    assert list(caught.value.failures) == ["/src/edited"]
+    assert contents(store, "/src") == {"edited": b"edited", "file": b"1"}
+    store.move("/src", "/dst")
+    assert contents(store, "/") == {"dst": None, "dst/edited": b"edited", "dst/file": b"1"}
 
 
 def test_deleting_goes_on_past_failures(store: S3Store, s3_proxy: Any) -> None:

@@ -10,7 +10,7 @@ from davfusion.stores.s3.bucket import Bucket, Failures
 from davfusion.stores.s3.copy import Copier
 from davfusion.stores.s3.listing import Entry, Keys
 from davfusion.stores.s3.look import Found
-from davfusion.stores.store import PartialFailureError, StoreAccessError
+from davfusion.stores.store import ConflictError, PartialFailureError, StoreAccessError
 
 COPIES_AT_ONCE: Final = 32
 """More than of other requests: all that one carries is its answer, long after it was asked."""
@@ -25,7 +25,8 @@ class TreeCopy:
     copier: Copier
     src: str
     dst: str
-    copied: list[str] = field(default_factory=list)
+    copied: dict[str, str] = field(default_factory=dict)
+    """Key -> ETag."""
     failures: Failures = field(default_factory=dict)
 
     def run(self, replaced: Found) -> None:
@@ -52,8 +53,14 @@ class TreeCopy:
                 self._sweep(left_over)
 
     def delete_copied(self) -> None:
-        """Remove from the source exactly what was copied."""
-        self.failures |= self.bucket.delete_all(self.copied)
+        """Remove from the source exactly what was copied, unless some of it has changed since."""
+        with self.noting():
+            for key, _, _, etag in self.bucket.entries(self.src):
+                if self.copied.get(key, etag) != etag:
+                    self.failures[key] = ConflictError(f"{key} was changed while it was moved")
+        if self.failures:
+            return
+        self.failures |= self.bucket.delete_all(list(self.copied))
         if not self.failures:
             with self.noting():
                 self.bucket.sweep(self.src)
@@ -93,7 +100,7 @@ class TreeCopy:
         for entry, done in run_all(self._copy, entries, COPIES_AT_ONCE):
             error = done.exception()
             if error is None:
-                self.copied.append(entry.key)
+                self.copied[entry.key] = entry.etag
             elif isinstance(error, StoreAccessError):
                 self.failures[entry.key] = error
             else:
