@@ -226,9 +226,9 @@ TEXTS = st.text(max_size=12) | st.sampled_from(
 )
 KEYS = st.sampled_from([each.name for kind in (ServerConfig, ShareConfig) for each in fields(kind)])
 SCALARS = TEXTS | st.integers() | st.floats() | st.booleans() | st.none() | st.dates()
-VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS | TEXTS, inner), max_leaves=12
-)
+LISTED = SCALARS | st.lists(SCALARS, max_size=3)
+MAPPED = LISTED | st.dictionaries(KEYS | TEXTS, LISTED, max_size=3)
+VALUES = MAPPED | st.lists(MAPPED, max_size=3) | st.dictionaries(KEYS | TEXTS, MAPPED, max_size=3)
 SHARES = st.dictionaries(
     TEXTS, st.fixed_dictionaries({"target": TEXTS}) | st.dictionaries(KEYS, VALUES), max_size=3
 )
