@@ -459,7 +459,7 @@ def test_a_conflict_with_another_device(store: DropboxStore, dropbox: Any, conte
 
 
 @pytest.mark.parametrize(
-    "name", ["a\\b", "end ", "end\t", "x" * 256, "Desktop.ini", ".DS_Store", "a\x7f"]
+    "name", ["a\\b", "end ", "end\t", "x" * 256, "Desktop.ini", ".DS_Store", "a\x7f", ASIDE]
 )
 def test_names_that_are_refused(store: DropboxStore, dropbox: Any, name: str) -> None:
     put(store, "/file")

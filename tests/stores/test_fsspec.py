@@ -8,7 +8,9 @@ from uuid import uuid4
 import fsspec
 import pytest
 
+from davfusion.stores.errors import InvalidPathValueError
 from davfusion.stores.fsspec import FsspecStore
+from davfusion.stores.fsspec.share import KEEP, WORK
 from davfusion.stores.store import Store, StoreAccessError
 from tests.conformance import MTIME, StoreConformance, names, put
 from tests.flat_filesystem import FlatFileSystem
@@ -78,3 +80,12 @@ def test_a_backend_that_cannot_write_says_so() -> None:
     with pytest.raises(StoreAccessError) as caught:
         put(store, "/new")
     assert caught.value.status == 501
+
+
+@pytest.mark.parametrize("name", [WORK, KEEP])
+def test_names_of_its_own_are_refused_before_a_write_is_answered(name: str) -> None:
+    store = FsspecStore("flat://bucket", objects={})
+    for path in (f"/{name}", f"/dir/{name}/file"):
+        with pytest.raises(InvalidPathValueError):
+            store.require_storable(path)
+    store.require_storable(f"/dir/{name}.txt")

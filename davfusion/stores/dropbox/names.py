@@ -14,9 +14,9 @@ ASIDE: Final = ".davfusion-tmp"
 
 _REFUSED_NAMES: Final = frozenset(
     {"desktop.ini", "thumbs.db", ".ds_store", "icon\r", ".dropbox", ".dropbox.attr"}
-    | {".dropbox.cache"}
+    | {".dropbox.cache", ASIDE}
 )
-"""help.dropbox.com/organize/file-names: what syncing computers keep for themselves."""
+"""help.dropbox.com/organize/file-names: what syncing computers keep for themselves; and ASIDE."""
 _REFUSED_CHARACTERS: Final = "\\\x7f"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from davfusion.stores import paths
+from davfusion.stores.errors import InvalidPathValueError
 from davfusion.stores.fsspec.address import Address, parse
 from davfusion.stores.fsspec.backend import Backend
 from davfusion.stores.fsspec.connections import Connections
@@ -47,6 +48,10 @@ class FsspecStore(Store):
     @property
     def features(self) -> Features:
         return self._address.backend.features
+
+    def require_storable(self, path: str) -> None:
+        if is_hidden(paths.check_path(path)):
+            raise InvalidPathValueError(f"{path}: davfusion keeps that name for itself")
 
     def check_access(self) -> None:
         """List the root; then remove what uploads left that broke off a day ago or earlier."""
