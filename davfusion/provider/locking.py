@@ -20,7 +20,7 @@ DEFAULT_SECONDS: Final = 3600
 LONGEST_SECONDS: Final = 7 * 24 * 3600
 """For `Infinite` and all longer wishes: a client that never returns must not lock for ever."""
 _SECONDS = re.compile(r"Second-(\d{1,12})", re.IGNORECASE)
-_CODED_URL = re.compile(r"\s*<([^<>]+)>\s*")
+_CODED_URL = re.compile(r"\s*(?:<([^<>]+)>|([^<>\s]+))\s*")  # npm's webdav leaves the <> out
 
 
 def parse_timeout(header: str | None) -> int:
@@ -120,10 +120,10 @@ def unlock(tree: DavTree, request: DavRequest) -> Response:
     """End the lock that the Lock-Token header names."""
     match = _CODED_URL.fullmatch(request.header("Lock-Token") or "")
     if match is None:
-        raise DAVError(400, "Lock-Token is missing or not in <>.")
+        raise DAVError(400, "Lock-Token is missing or cannot be read.")
     tree.check_conditions(request, tree.target(request))
     try:
-        released = tree.state.locks.release(request.path, match[1], request.user)
+        released = tree.state.locks.release(request.path, match[1] or match[2], request.user)
     except PermissionError as error:
         raise DAVError(403, "The lock belongs to another user.") from error
     if not released:
