@@ -1,6 +1,7 @@
 """Clients of other makers over S3 with write-back and two workers; `make client-NAME` runs one."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,12 @@ def test_npm_webdav(s3_share: Serving, big: Path, tmp_path: Path) -> None:
     (tmp_path / "script.mjs").write_text(NPM)
     run(program("node"), "script.mjs", s3_share.url, str(big), str(back), cwd=tmp_path)
     assert back.read_bytes() == big.read_bytes()
+
+
+def test_webdav_tck_finds_nothing(s3_share: Serving) -> None:
+    output = run(program("dav-tck"), "--quiet", "--no-colour", s3_share.url)
+    counted = dict(re.findall(r"│ (\w+)\s+│\s+(\d+) │", output))
+    assert counted == {"Total": "67", "Passed": "67"}, output
 
 
 def test_rclone_syncs_both_ways(s3_share: Serving, tmp_path: Path) -> None:
