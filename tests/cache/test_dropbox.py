@@ -144,6 +144,18 @@ def test_composed_and_decomposed_letters_are_one_file(share: Share) -> None:
     assert share.listed() == {"/", "/caf\u00e9"}
 
 
+@pytest.mark.parametrize("letter", ["e\u0301", "\u00e9"])
+def test_what_waits_to_be_deleted_is_gone_in_each_spelling(share: Share, letter: str) -> None:
+    share.client.mkcol("/caf\u00e9")
+    share.send()
+    assert share.client("DELETE", "/caf\u00e9").status == 204
+    share.store.forget("/cafe\u0301")
+    assert share.client.get(f"/caf{letter}").status == 404
+    assert share.client("MKCOL", f"/caf{letter}").status == 201
+    share.send()
+    assert share.tree() == {"caf\u00e9"}
+
+
 @pytest.mark.parametrize("is_sent", [False, True])
 def test_another_case_by_renaming(dropbox: Any, tmp_path: Path, is_sent: bool) -> None:
     target = DropboxStore()

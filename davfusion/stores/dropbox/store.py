@@ -4,7 +4,6 @@ Requests are named in the docstrings where their number matters.
 """
 
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,8 +122,7 @@ class DropboxStore(Store):
         if paths.check_path(path) == paths.ROOT:
             return UNDATED_DIRECTORY
         entry = look(self._client, self._places.remote(path))
-        name = unicodedata.normalize("NFC", paths.name(path))
-        if entry is None or entry.name != name or name == ASIDE:
+        if entry is None or entry.name != paths.name(path) or entry.name == ASIDE:
             raise NoSuchFilesytemObjectError(path)
         return metadata_of(entry)
 
