@@ -93,7 +93,7 @@ class Preparation:
             patience = _PATIENCE_AGAIN if read_note(found.folder.path) else _PATIENCE
             warning = check.warning(found.store, patience) if check else None
             if found.before:
-                note_share(found.folder, found.config, found.name)
+                note_share(found.folder, found.config, found.name, found.store.get_name())
                 share = dataclasses.replace(
                     found.before, name=found.name, config=found.config, warning=warning
                 )
@@ -118,7 +118,7 @@ class Preparation:
         try:
             folder.claim()
             folder.recover()
-            note_share(folder, found.config, found.name)
+            note_share(folder, found.config, found.name, found.store.get_name())
         except CacheInUseError as error:
             raise ShareError(f"{error}: stop it, or give this one another --cache-id") from error
         except OSError as error:

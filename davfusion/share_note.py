@@ -32,6 +32,8 @@ class ShareNote:
     cache_expiration: float | None
     pid: int
     """Of the server that wrote it."""
+    store: str | None = None
+    """The store's name, which says whose login it was."""
 
     def config(self, folder: Path) -> ShareConfig:
         """What whoever sends from the cache folder `folder` has to know."""
@@ -45,7 +47,9 @@ class ShareNote:
         )
 
 
-def note_share(folder: CacheFolder, config: ShareConfig, name: str = ROOT) -> None:
+def note_share(
+    folder: CacheFolder, config: ShareConfig, name: str = ROOT, store: str | None = None
+) -> None:
     """Write the note, whole or not at all; OSError."""
     note = ShareNote(
         name,
@@ -54,6 +58,7 @@ def note_share(folder: CacheFolder, config: ShareConfig, name: str = ROOT) -> No
         config.cache_size,
         config.cache_expiration,
         os.getpid(),
+        store,
     )
     growing = folder.path / f"{_NAME}.{uuid.uuid4().hex}"
     try:
@@ -79,6 +84,7 @@ def read_note(folder: Path) -> ShareNote | None:
             int(values["cache_size"]),
             None if expiration is None else float(expiration),
             int(values["pid"]),
+            values.get("store"),
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -13,11 +13,12 @@ from click.testing import CliRunner, Result
 from davfusion.cli import command
 from davfusion.config import ConfigError, ServerConfig, ShareConfig
 from davfusion.preparing import Preparation
-from davfusion.share import ShareError
+from davfusion.share import ShareError, open_share
 from davfusion.stores.dropbox import DropboxStore, credentials
 from davfusion.stores.dropbox.credentials import Credentials, token_file
 from davfusion.stores.dropbox.login import SCOPES, Login
 from davfusion.stores.errors import StoreAutorizationError
+from tests.samples import put
 
 pytestmark = pytest.mark.live
 
@@ -117,3 +118,21 @@ def test_a_share_is_not_opened_with_anothers_login(account: Any, tmp_path: Path)
             prepared.open_target()
         with pytest.raises(ShareError, match="takes a restart"):
             preparation.prepare(ServerConfig({"/": share}))
+
+
+def test_what_waits_for_an_account_is_not_sent_by_anothers_login(
+    account: Any, tmp_path: Path
+) -> None:
+    credentials.keep(Credentials(account.token, account="first@example.com"), token_file())
+    with closing(Preparation()) as preparation:
+        share = ShareConfig("dropbox:", cache_dir=tmp_path)
+        (prepared,) = preparation.prepare(ServerConfig({"/": share}))
+        put(open_share(prepared).store, "/file")
+    credentials.keep(Credentials(account.token, account="second@example.com"), token_file())
+    drained = run("drain", "--cache-dir", str(tmp_path))
+    assert drained.exit_code == 1
+    assert "what waits is for dropbox:/ of first@example.com" in drained.output
+    assert account.other.tree() == {}
+    credentials.keep(Credentials(account.token, account="first@example.com"), token_file())
+    assert run("drain", "--cache-dir", str(tmp_path)).exit_code == 0
+    assert account.other.tree().keys() == {"/file"}
