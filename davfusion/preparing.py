@@ -114,10 +114,13 @@ class Preparation:
         return share
 
     def _claim(self, found: "_Candidate") -> None:
-        folder = found.folder
+        folder, noted = found.folder, read_note(found.folder.path)
         try:
             folder.claim()
+            self._claims.append(folder)
             folder.recover()
+            if not found.sends or (noted is not None and noted.is_anothers(found.store)):
+                _require_nothing_pending(folder)
             note_share(folder, found.config, found.name, found.store.get_name())
         except CacheInUseError as error:
             raise ShareError(f"{error}: stop it, or give this one another --cache-id") from error
@@ -126,9 +129,6 @@ class Preparation:
                 f"the cache folder {folder.path} cannot be written ({error.strerror}): "
                 "choose another with --cache-dir"
             ) from error
-        if not found.sends:
-            _require_nothing_pending(folder)
-        self._claims.append(folder)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from davfusion.cache.folder import CacheFolder
 from davfusion.config import ROOT, ShareConfig, is_secret, scheme_of
 from davfusion.platform import fsync_directory
+from davfusion.stores.store import Store
 
 _NAME: Final = "share.json"
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -34,6 +35,11 @@ class ShareNote:
     """Of the server that wrote it."""
     store: str | None = None
     """The store's name, which says whose login it was."""
+
+    def is_anothers(self, store: Store) -> bool:
+        """Whether what waits was for another login's store. An S3 server may have several names."""
+        is_login = scheme_of(self.target) == "dropbox"
+        return is_login and self.store not in (None, store.get_name())
 
     def config(self, folder: Path) -> ShareConfig:
         """What whoever sends from the cache folder `folder` has to know."""

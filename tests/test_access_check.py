@@ -25,4 +25,4 @@ def test_a_store_that_hangs_leaves_no_thread(
         with closing(Preparation()) as preparation:
             (prepared,) = preparation.prepare(ServerConfig({"/": share}))
     assert prepared.warning is not None
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before

@@ -125,13 +125,15 @@ def test_what_waits_for_an_account_is_not_sent_by_anothers_login(
 ) -> None:
     credentials.keep(Credentials(account.token, account="first@example.com"), token_file())
     with closing(Preparation()) as preparation:
-        share = ShareConfig("dropbox:", cache_dir=tmp_path)
+        share = ShareConfig("dropbox:", cache_dir=tmp_path, cache_id="one")
         (prepared,) = preparation.prepare(ServerConfig({"/": share}))
         put(open_share(prepared).store, "/file")
     credentials.keep(Credentials(account.token, account="second@example.com"), token_file())
     drained = run("drain", "--cache-dir", str(tmp_path))
     assert drained.exit_code == 1
     assert "what waits is for dropbox:/ of first@example.com" in drained.output
+    with closing(Preparation()) as preparation, pytest.raises(ShareError, match="not been sent"):
+        preparation.prepare(ServerConfig({"/": share}))
     assert account.other.tree() == {}
     credentials.keep(Credentials(account.token, account="first@example.com"), token_file())
     assert run("drain", "--cache-dir", str(tmp_path)).exit_code == 0

@@ -21,7 +21,7 @@ from davfusion.cache.reading import damage
 from davfusion.cache.unsent import Unsent, unsent
 from davfusion.commands.caches import Cache
 from davfusion.commands.wording import count, one_line, plain, size
-from davfusion.config import ShareConfig, scheme_of
+from davfusion.config import ShareConfig
 
 _POLL: Final = 0.1
 _LOOK: Final = 0.5
@@ -174,17 +174,12 @@ def _sendable(cache: Cache) -> ShareConfig:
         )
     if cache.config.target.lower().startswith("memory:"):
         raise share.ShareError("memory: is there only while its server runs, which is not the case")
-    _require_login(cache.config, cache.note.store if cache.note else None)
+    store = share.open_target(cache.config)
+    if cache.note and cache.note.is_anothers(store):
+        raise share.ShareError(
+            f"what waits is for {cache.note.store}, but the login is that of {store.get_name()}"
+        )
     return cache.config
-
-
-def _require_login(config: ShareConfig, noted: str | None) -> None:
-    """Raises ShareError where what waits is for another account."""
-    if noted is None or scheme_of(config.target) != "dropbox":
-        return
-    found = share.open_target(config).get_name()
-    if found != noted:
-        raise share.ShareError(f"what waits is for {noted}, but the login is that of {found}")
 
 
 class Sender:
