@@ -223,3 +223,11 @@ def test_a_move_leaves_locks_behind_and_a_delete_ends_them() -> None:
     token = client.token("/g")
     assert client("DELETE", "/g", headers={"If": f"({token})"}).status == 204
     assert client.put("/g", b"free").status == 201
+
+
+def test_a_token_without_its_brackets_unlocks() -> None:
+    client = DavClient()
+    client.put("/f")
+    token = client.lock("/f").headers["lock-token"].strip("<>")
+    assert client("UNLOCK", "/f", headers={"Lock-Token": f"{token} more"}).status == 400
+    assert client("UNLOCK", "/f", headers={"Lock-Token": token}).status == 204

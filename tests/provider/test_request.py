@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from wsgidav.dav_error import DAVError
 
 from davfusion.provider.live_properties import http_date
+from davfusion.provider.provider import WRITING
 from davfusion.provider.request import UNQUOTED, DavRequest, decode_path
 from davfusion.stores.paths import check_path
 from tests.provider.client import DavClient
@@ -136,7 +137,7 @@ def test_the_rest() -> None:
 def test_read_only() -> None:
     client = DavClient(read_only=True)
     client.store.create_directory("/d")
-    for method in ("PUT", "DELETE", "MKCOL", "COPY", "MOVE", "PROPPATCH", "LOCK", "UNLOCK"):
+    for method in sorted(WRITING):
         assert client(method, "/d", headers={"Destination": "/e"}).status == 403
     assert client.propfind("/", depth="1").status == 207
     assert "2" not in client("OPTIONS", "/").headers["dav"]

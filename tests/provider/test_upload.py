@@ -170,3 +170,12 @@ def test_a_date_that_cannot_be_told_does_not_spoil_the_listing(
     date = client.get("/odd").headers["last-modified"]
     assert date.split()[3] == ("1000" if seconds < 0 else "9999")
     assert client.propfind("/", depth="1").status == 207
+
+
+@pytest.mark.parametrize(
+    "headers", [{"OC-Checksum": "SHA1:zz"}, {"Digest": "sha-256=***"}, {"Content-MD5": "===="}]
+)
+def test_a_digest_that_cannot_be_read_is_no_match(headers: dict[str, str]) -> None:
+    client = DavClient()
+    assert client("PUT", "/f", b"x", headers).status == 400
+    assert not client.store.exists("/f")
