@@ -98,8 +98,10 @@ def test_a_python_library(s3_share: Serving, big: Path, tmp_path: Path, script: 
 
 
 def test_npm_webdav(s3_share: Serving, big: Path, tmp_path: Path) -> None:
-    npm, back = large_program("npm"), tmp_path / "back"
-    run(npm, "install", "--silent", "--no-fund", "--no-audit", "webdav", cwd=tmp_path)
+    back = tmp_path / "back"
+    install = [large_program("npm"), "install", "--silent", "--no-fund", "--no-audit", "webdav"]
+    if subprocess.run(install, cwd=tmp_path, check=False, capture_output=True).returncode:
+        pytest.skip("npm cannot get the webdav package")
     (tmp_path / "script.mjs").write_text(NPM)
     run(program("node"), "script.mjs", s3_share.url, str(big), str(back), cwd=tmp_path)
     assert back.read_bytes() == big.read_bytes()
