@@ -21,6 +21,7 @@ from davfusion.provider.repeating import answered
 from davfusion.provider.report import report
 from davfusion.provider.request import XML_TYPE, DavRequest, Response, StartResponse, normal_path
 from davfusion.provider.resources import FileResource, FolderResource, resource
+from davfusion.provider.root import answer_above
 from davfusion.provider.shares import Place, Shares
 from davfusion.provider.tree import DavTree
 from davfusion.provider.upload import put
@@ -129,7 +130,7 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
         if place is None:
             if request.method == "OPTIONS":
                 return _options(may_write=self._shares.may_write(request))
-            return self._shares.answer_above(request)
+            return answer_above(self._shares, request)
         tree, within, memo = place
         # COPY changes the share of its destination, and asks there.
         if request.method in WRITING and request.method != "COPY" and not within.may_write:

@@ -1,4 +1,4 @@
-"""Shares: which share a path of the whole tree lies in, for whom it is there, and the root above.
+"""Shares: which share a path of the whole tree lies in, and for whom it is there.
 
 A share is found by its user and a path, and then has the request to itself, with a path and a
 prefix of its own: locks, properties, quota and answers that are given again are those of the share.
@@ -9,18 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from wsgidav.dav_error import DAVError
-
 from davfusion.config import Rights
 from davfusion.memo import Memo
-from davfusion.provider.download import get
-from davfusion.provider.propfind import propfind_shares
 from davfusion.provider.repeating import memo_for
-from davfusion.provider.request import DavRequest, Response
-from davfusion.provider.state import State
+from davfusion.provider.request import DavRequest
 from davfusion.provider.tree import DavTree
 from davfusion.stores import paths
-from davfusion.stores.memory import MemoryStore, MemoryTree
 
 OPEN: Final = Rights()
 
@@ -48,7 +42,6 @@ class Shares:
         self._shares = {_mount(name): share for name, share in shares.items()}
         self._memos = {mount: memo_for(share.tree) for mount, share in self._shares.items()}
         self._is_single = "" in self._shares
-        self._state = State(None)
 
     def place(self, request: DavRequest, path: str) -> Place | None:
         """Where `path` lies; None: in no share that there is for the request's user."""
@@ -60,27 +53,15 @@ class Shares:
         within.may_write = not share.tree.read_only and share.rights.may_write(request.user)
         return Place(share.tree, within, self._memos[mount])
 
-    def answer_above(self, request: DavRequest) -> Response:
-        """The answer where there is no share: in the root, which lists them, or nowhere."""
-        if request.path != paths.ROOT or request.method not in ("GET", "HEAD", "PROPFIND"):
-            raise DAVError(*_refusal(request))
-        visible = self._visible(request)
-        if request.method == "PROPFIND":
-            return propfind_shares([place[:2] for place in visible.values()], request)
-        listing = MemoryStore(MemoryTree(clock=lambda: 0.0))
-        for mount in visible:
-            listing.create_directory(mount)
-        return get(DavTree(listing, self._state, read_only=True), request)
-
     def may_write(self, request: DavRequest) -> bool:
         """Whether the request's user may change any share.
 
         What OPTIONS says of the root counts for all that is mounted there: Finder mounts a server
         without locks to be read only.
         """
-        return any(place.request.may_write for place in self._visible(request).values())
+        return any(place.request.may_write for place in self.visible(request).values())
 
-    def _visible(self, request: DavRequest) -> dict[str, Place]:
+    def visible(self, request: DavRequest) -> dict[str, Place]:
         """Mount -> the root of each share that there is for the request's user."""
         return {mount: place for mount in self._shares if (place := self.place(request, mount))}
 
@@ -93,13 +74,3 @@ def _split(path: str) -> tuple[str, str]:
     """`/share`, and the path in it."""
     name, _, inner = path[1:].partition("/")
     return f"/{name}", f"/{inner}"
-
-
-def _refusal(request: DavRequest) -> tuple[int, str]:
-    """The answer to what is asked of the root itself, or of what is in no share."""
-    is_making = request.method in ("PUT", "MKCOL", "LOCK")
-    if request.path == paths.ROOT or (is_making and paths.parent(request.path) == paths.ROOT):
-        return 403, "The root holds the shares, and nothing else."
-    if is_making:
-        return 409, "The parent folder does not exist."
-    return 404, "There is no such file or folder."

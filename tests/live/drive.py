@@ -102,17 +102,18 @@ def wait_for_drain(server: Serving, seconds: float = PATIENCE) -> None:
     assert eventually(lambda: not journal(server), seconds), journal(server)
 
 
+def keys(client: Any, bucket: str, prefix: str = "") -> set[str]:
+    """The keys of all files of a bucket, without the markers of folders."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    found = {entry["Key"] for page in pages for entry in page.get("Contents", [])}
+    return {key for key in found if not key.endswith("/")}
+
+
 def contents(client: Any, bucket: str, prefix: str = "") -> dict[str, bytes]:
-    """All files of a bucket by what follows `prefix` in the key, without the markers of folders."""
-    keys = [
-        entry["Key"]
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        for entry in page.get("Contents", [])
-    ]
+    """All files of a bucket that nobody changes just now, by what follows `prefix` in the key."""
     return {
         key.removeprefix(prefix): client.get_object(Bucket=bucket, Key=key)["Body"].read()
-        for key in keys
-        if not key.endswith("/")
+        for key in keys(client, bucket, prefix)
     }
 
 
