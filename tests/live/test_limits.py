@@ -56,14 +56,17 @@ class Watch:
 
 
 def disk_use(folder: str | Path) -> int:
-    """Bytes that the disk has given, as du counts them: a file with two names once."""
-    found: dict[int, int] = {}
-    for path, _, names in os.walk(folder):
-        for name in names:
+    """Bytes that the disk has given, as du counts them: a file with two names once.
+
+    What has gone by the end of the walk is not counted: others may have taken its room meanwhile.
+    """
+    found: dict[int, tuple[Path, int]] = {}
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
             with suppress(FileNotFoundError):
-                status = Path(path, name).lstat()
-                found[status.st_ino] = status.st_blocks * 512
-    return sum(found.values())
+                status = path.lstat()
+                found[status.st_ino] = path, status.st_blocks * 512
+    return sum(size for path, size in found.values() if path.exists())
 
 
 def content(number: int, size: int = SIZE) -> bytes:
