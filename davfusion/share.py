@@ -116,9 +116,10 @@ def open_share(prepared: PreparedShare) -> OpenShare:
     target, folder, config = prepared.open_target(), prepared.cache_folder(), prepared.config
     age = _expiration(config, target)
     policy = _IMPATIENT if prepared.sends else DEFAULT_POLICY
-    store: Store = RetryingStore(ObservedStore(target), policy)
+    observed = ObservedStore(target)
+    store: Store = RetryingStore(observed, policy)
     if not target.features.cheap_metadata:
-        store = PromptStore(store, tell=folder.note_away)
+        store = PromptStore(store, folder.unsettled, observed, tell=folder.note_away)
     if age:
         listings, started = folder.listings, prepared.started
         store = MetadataCachingStore(store, age, listings=listings, started=started)

@@ -18,6 +18,7 @@ from davfusion.cache.listings import ListingTable
 from davfusion.cache.reserve import Reserve, is_low
 from davfusion.platform import fsync_directory, is_locked, lock_file
 from davfusion.stores.paths import is_valid_name
+from davfusion.stores.unsettled import Unsettled
 
 _LOCK: Final = "lock"
 _AWAY: Final = "away"
@@ -53,6 +54,7 @@ class CacheFolder:
         self._listings_path = self.path / "listings.sqlite"
         self.listings = ListingTable(self._listings_path)
         self.journal_path = self.path / "journal.sqlite"
+        self.unsettled = Unsettled(self.path / "unsettled")
         self._lock: IO[Any] | None = None
 
     def prepare(self) -> None:
@@ -95,6 +97,7 @@ class CacheFolder:
         if is_low(self.path):
             Reserve(self.path).give()
         self.note_away(None)
+        self.unsettled.clear()
         unfinished = self.path / "recovering"
         if problem := recovery.problem(self.journal_path):
             unfinished.touch()  # a start that breaks off from here on has lost rows all the same

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from davfusion.cache.journal import Journal
-from davfusion.cache.schedule import overlaps
 from davfusion.platform import lock_file
+from davfusion.stores import paths
 from davfusion.stores.store import TransientStoreError
 
 LONGEST_WAIT: Final = 4.0
@@ -117,4 +117,4 @@ def has_ended(owner: Path) -> bool:
 
 def overlaps_any(some: tuple[str, ...], others: list[str]) -> bool:
     """Whether one of `some` is one of the others, or lies above or below one."""
-    return any(overlaps(path, others) for path in some)
+    return any(paths.overlaps(path, others) for path in some)

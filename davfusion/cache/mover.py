@@ -56,7 +56,7 @@ class Mover:
         self._store = store
         self._folder = folder
         self._journal = journal
-        self._outbox = Outbox(journal, folder.spool)
+        self._outbox = Outbox(journal, folder.spool, folder.unsettled.paths)
         self._holds = Holds(journal, folder.path / "owners")
         self._service = store.service
         self._sender = Sender(store, self._service, self._outbox, folder.spool, self._reached)

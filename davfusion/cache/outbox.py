@@ -1,7 +1,7 @@
 """The mover's side of the journal: what is due, what is being sent, and what came of it."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -27,12 +27,18 @@ class Abandoned:
 
 
 class Outbox:
-    """Used by one mover at a time, from all its threads."""
+    """Used by one mover at a time, from all its threads.
 
-    def __init__(self, journal: Journal, spool: FileStore) -> None:
+    `unsettled` tells paths, beside those held, of which no row may be sent now.
+    """
+
+    def __init__(
+        self, journal: Journal, spool: FileStore, unsettled: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         self._journal = journal
         self._database = journal.database
         self._spool = spool
+        self._unsettled = unsettled
         self._done: list[tuple[Row, Metadata | None]] = []
 
     def begin(self) -> None:
@@ -82,7 +88,7 @@ class Outbox:
             taken = [
                 row
                 for row in chosen
-                if not schedule.overlaps(row.path, held)
+                if not paths.overlaps(row.path, held)
                 and journal_rows.generation(db, row.path) == row.generation
             ]
             db.executemany("INSERT INTO sending VALUES (?)", [(row.path,) for row in taken])
@@ -106,7 +112,7 @@ class Outbox:
                 row = journal_rows.get(db, directory)
                 return row is not None and row.hides_below
 
-            choice = schedule.Choice(sending, _held(db), hides)
+            choice = schedule.Choice(sending, [*_held(db), *self._unsettled()], hides)
             return [
                 row
                 for lane, most in room.items()
@@ -135,7 +141,7 @@ class Outbox:
         with self._database.transaction(write=False) as db:
             now = journal_rows.get(db, row.path)
             held = _held(db)
-        return now is None or now.kind != row.kind or schedule.overlaps(row.path, held)
+        return now is None or now.kind != row.kind or paths.overlaps(row.path, held)
 
     def done(self, row: Row, stored: Metadata | None) -> None:
         """The store has what the row says, as note_done() will note; `stored` is its answer."""

@@ -27,14 +27,6 @@ def backoff(attempts: int, wished: float | None = None) -> float:
     return max(random.uniform(longest / 2, longest), wished or 0)  # noqa: S311 - no secret
 
 
-def overlaps(path: str, others: Iterable[str]) -> bool:
-    """Whether one of the paths is `path`, or lies above or below it."""
-    return any(
-        path == other or paths.is_below(path, other) or paths.is_below(other, path)
-        for other in others
-    )
-
-
 class Choice:
     """Which due rows may be sent together with those that are being sent (`sending`).
 
@@ -57,7 +49,7 @@ class Choice:
         if (
             row.path in self._sending
             or self._is_blocked(row.path)
-            or (self._held and overlaps(row.path, self._held))
+            or (self._held and paths.overlaps(row.path, self._held))
             or self._clears_what_is_sent(row)
         ):
             return False

@@ -1,6 +1,6 @@
 """Pure functions over store paths: absolute, `/`-separated, Unicode, `/` is the root."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from davfusion.stores.errors import InvalidPathValueError
 
@@ -53,6 +53,11 @@ def join(directory: str, child: str) -> str:
 def is_below(path: str, directory: str) -> bool:
     """Whether `path` lies somewhere below `directory`; nothing lies below itself."""
     return path != directory and path.startswith(prefix(directory))
+
+
+def overlaps(path: str, others: Iterable[str]) -> bool:
+    """Whether one of the paths is `path`, or lies above or below it."""
+    return any(path == other or is_below(path, other) or is_below(other, path) for other in others)
 
 
 def prefix(directory: str) -> str:

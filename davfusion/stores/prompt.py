@@ -3,26 +3,24 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from itertools import islice
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from davfusion.stores import paths
 from davfusion.stores.background import BackgroundPool
 from davfusion.stores.errors import StoreAwayError, TransientStoreError, UnreachableError
-from davfusion.stores.store import Metadata, ReadableStream, Store
+from davfusion.stores.prompt_streams import BegunStream, BegunWalk, LentSource
+from davfusion.stores.store import InterruptEvent, Metadata, ReadableStream, SourceStream, Store
+from davfusion.stores.unsettled import Unsettled
 from davfusion.stores.wrapper import P, R, StoreWrapper
 
 RETRY_AFTER: Final = 5.0
 """Seconds that a client is asked to wait."""
 
 THREADS: Final = 64
-"""Questions under way; those left behind end by the SDK's own timeouts."""
-
-GLANCE: Final = 0.3
-"""Seconds that a call waits to see whether a store that was away is back."""
+"""Calls under way; those left behind end by the SDK's own timeouts."""
 
 PROBED: Final = "/.davfusion-probe"
 """What is listed to learn whether the service answers: any answer will do."""
@@ -33,33 +31,38 @@ _log = logging.getLogger(__name__)
 class PromptStore(StoreWrapper):
     """`store`, whose answers come within `patience` seconds, or else TransientStoreError.
 
-    That holds for questions, and for the beginning of a walk and of a stream; a call that is late
-    goes on in a thread of its own, and what it brings is thrown away. Halfway the service is asked
-    something small beside it. If it answers that, a listing, which may be long, is waited for
-    further; if not, or when a call raises UnreachableError, the store counts as away: calls of
-    every kind, writes too, raise StoreAwayError at once. Every `pause` seconds a call has it asked
-    again whether anyone is there, and waits GLANCE for the answer. Changes and transfers have no
-    deadline. `clock` gives seconds. `tell` is called with the reason when the store is found to be
-    away, and with None when it answers again.
+    That holds for questions, changes, and the beginning of a walk and of a stream; a call that is
+    late goes on in a thread of its own, and what it brings is thrown away. Halfway the service is
+    asked something small beside it. If it answers that, a listing or a change, which may be long,
+    is waited for further, as is an upload whose source is being read; if not, or when a call raises
+    UnreachableError, the store counts as away: calls of every kind raise StoreAwayError at once,
+    while every `pause` seconds the service is asked whether it is back. `tell` is called with the
+    reason when the store is found to be away, and with None when it answers again. `probed` is the
+    store that is asked for that, without retries.
+
+    A change that was given up may still be carried out: until that is known, `unsettled` says so,
+    and further changes of the same paths raise TransientStoreError.
     """
 
     def __init__(
         self,
         store: Store,
+        unsettled: Unsettled,
+        probed: Store,
         patience: float = 4.0,
         pause: float = 2.0,
-        clock: Callable[[], float] = time.monotonic,
         tell: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         super().__init__(store)
+        self._unsettled = unsettled
+        self._probed = probed
         self._patience = patience
         self._pause = pause
-        self._clock = clock
         self._tell = tell
         self._pool = BackgroundPool(THREADS, "prompt")
         self._lock = threading.Lock()
         self._away: str | None = None
-        self._until = 0.0
+        self._is_watched = False
 
     def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         self._require_presence()
@@ -77,7 +80,7 @@ class PromptStore(StoreWrapper):
 
     def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
         paths.check_path(directory)
-        walk = self._ask_much(lambda: _BegunWalk(self._store.walk_metadata(directory)))
+        walk = self._ask_much(lambda: BegunWalk(self._store.walk_metadata(directory)))
         with self._noticing():
             yield from walk
 
@@ -88,22 +91,55 @@ class PromptStore(StoreWrapper):
 
         def begin() -> ReadableStream:
             stream = self._store.open_read(path, offset, length, etag)
-            return _BegunStream(stream, self._noticing)
+            return BegunStream(stream, self._noticing)
 
         return self._ask(begin)
 
     def get_file(self, path: str) -> bytes:
         return Store.get_file(self, path)
 
+    def store_fileobject(
+        self,
+        fileobject: SourceStream,
+        path: str,
+        interrupt_event: InterruptEvent | None = None,
+        *,
+        if_etag: str | None = None,
+        modified: float | None = None,
+        content_type: str | None = None,
+    ) -> Metadata:
+        """As the contract says; the source is not read any more when this returns."""
+        source = LentSource(fileobject)
+
+        def store() -> Metadata:
+            return self._store.store_fileobject(
+                source,
+                path,
+                interrupt_event,
+                if_etag=if_etag,
+                modified=modified,
+                content_type=content_type,
+            )
+
+        with source:
+            return self._change([paths.check_path(path)], store, source.count)
+
+    def delete(self, path: str, is_dir: bool = False) -> None:
+        self._change([paths.check_path(path)], lambda: self._store.delete(path, is_dir))
+
+    def delete_many(self, files: Iterable[str]) -> None:
+        touched = [paths.check_path(path) for path in files]
+        self._change(touched, lambda: self._store.delete_many(touched))
+
+    def create_directory(self, directory: str) -> None:
+        touched = [paths.check_path(directory)]
+        self._change(touched, lambda: self._store.create_directory(directory))
+
     def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
-        """As the contract says; also one that is given up may still be carried out."""
-        paths.check_path(path_to_dest)
-        self._ask_much(self._store.duplicate, paths.check_path(path_to_src), path_to_dest)
+        self._transfer(self._store.duplicate, path_to_src, path_to_dest)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
-        """As duplicate."""
-        paths.check_path(path_to_dest)
-        self._ask_much(self._store.move, paths.check_path(path_to_src), path_to_dest)
+        self._transfer(self._store.move, path_to_src, path_to_dest)
 
     def get_free_space(self) -> int | None:
         return self._ask(self._store.get_free_space)
@@ -117,7 +153,7 @@ class PromptStore(StoreWrapper):
     def _ask(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         self._require_presence()
         answer = self._pool.submit(method, *args, **kwargs)
-        if not _comes(answer, self._patience / 2) and not self._comes_late(answer):
+        if not self._comes(answer, is_long=False):
             raise self._given_up(answer)
         return self._result(answer)
 
@@ -125,20 +161,44 @@ class PromptStore(StoreWrapper):
         """As _ask, but waits on while the service answers other questions."""
         self._require_presence()
         answer = self._pool.submit(method, *args, **kwargs)
-        if not _comes(answer, self._patience / 2):
-            while not self._comes_late(answer):
-                if self._away is not None:
-                    raise self._given_up(answer)
+        if not self._comes(answer):
+            raise self._given_up(answer)
         return self._result(answer)
 
-    def _comes_late(self, answer: Future[Any]) -> bool:
-        """Whether `answer` comes within half of `patience`; if not, the store may be away."""
-        probe = self._probe()
+    def _change(
+        self, touched: list[str], method: Callable[[], R], progress: Callable[[], int] = int
+    ) -> R:
+        """As _ask_much, but waits on while there is `progress` too."""
+        self._require_presence()
+        self._unsettled.require_none(touched)
+        answer = self._pool.submit(method)
+        if not self._comes(answer, progress):
+            error = self._given_up(answer)
+            self._unsettled.note(answer, touched)
+            raise error
+        return self._result(answer)
+
+    def _transfer(self, method: Callable[[str, str], None], src: str, dst: str) -> None:
+        touched = [paths.check_path(src), paths.check_path(dst)]
+        self._change(touched, lambda: method(src, dst))
+
+    def _comes(
+        self, answer: Future[Any], progress: Callable[[], int] = int, *, is_long: bool = True
+    ) -> bool:
+        """Whether `answer` comes before it must be given up; what is not long, in any case then."""
         if _comes(answer, self._patience / 2):
             return True
-        if not _is_answered(probe):
-            self._leave(f"{self.get_name()} has not answered for {self._patience:g} s")
-        return False
+        while True:
+            probe, before = self._probe(), progress()
+            if _comes(answer, self._patience / 2):
+                return True
+            if _is_answered(probe):
+                if is_long:
+                    continue
+                return False
+            if probe.done() or progress() == before:
+                self._leave(f"{self.get_name()} has not answered for {self._patience:g} s")
+                return False
 
     def _given_up(self, answer: Future[Any]) -> TransientStoreError:
         if not answer.cancel():
@@ -162,23 +222,33 @@ class PromptStore(StoreWrapper):
             raise
 
     def _require_presence(self) -> None:
-        """Raise StoreAwayError while the store is away; one call a pause has it asked again."""
+        if (reason := self._away) is not None:
+            raise StoreAwayError(reason, retry_after=RETRY_AFTER)
+
+    def _leave(self, reason: str) -> None:
         with self._lock:
-            if self._away is None:
-                return
-            away = StoreAwayError(self._away, retry_after=RETRY_AFTER)
-            now = self._clock()
-            if now < self._until:
-                raise away
-            self._until = now + self._pause
-        probe = self._probe()
-        probe.add_done_callback(self._return)
-        if not (_comes(probe, min(GLANCE, self._patience / 2)) and _is_answered(probe)):
-            raise away
-        self._return(probe)  # callbacks come after those who wait
+            was_there, was_watched = self._away is None, self._is_watched
+            self._away, self._is_watched = reason, True
+        if was_there:
+            _log.warning("%s is away: %s", self.get_name(), reason)
+            self._tell(reason)
+        if not was_watched:
+            threading.Thread(target=self._await_return, name="away", daemon=True).start()
+
+    def _await_return(self) -> None:
+        """Have the store asked again for what clients want, once it answers a probe."""
+        while True:
+            time.sleep(self._pause)
+            probe = self._probe()
+            probe.add_done_callback(self._return)
+            _comes(probe, self._pause)
+            with self._lock:
+                if self._away is None:
+                    self._is_watched = False
+                    return
 
     def _return(self, probe: "Future[object]") -> None:
-        """Have the store asked again for what clients want, if it has answered the probe."""
+        """The service has answered, also a probe of long ago."""
         if not _is_answered(probe):
             return
         with self._lock:
@@ -187,58 +257,8 @@ class PromptStore(StoreWrapper):
             _log.warning("%s answers again", self.get_name())
             self._tell(None)
 
-    def _leave(self, reason: str) -> None:
-        with self._lock:
-            was_there = self._away is None
-            self._away = reason
-            self._until = self._clock() + self._pause
-        if was_there:
-            _log.warning("%s is away: %s", self.get_name(), reason)
-            self._tell(reason)
-
     def _probe(self) -> Future[object]:
-        return self._pool.submit(self._store.get_directory_metadata, PROBED)
-
-
-class _BegunWalk:
-    """A walk whose first member has come."""
-
-    def __init__(self, walk: Iterator[tuple[str, Metadata]]) -> None:
-        self._walk = walk
-        self._first = list(islice(walk, 1))
-
-    def __iter__(self) -> Iterator[tuple[str, Metadata]]:
-        yield from self._first
-        yield from self._walk
-
-
-class _BegunStream:
-    """A stream whose first byte has come."""
-
-    def __init__(self, stream: ReadableStream, noticing: Callable[[], Any]) -> None:
-        self._stream = stream
-        self._noticing = noticing
-        try:
-            self._first = stream.read(1)
-        except BaseException:
-            stream.close()
-            raise
-
-    def read(self, size: int = -1, /) -> bytes:
-        if size == 0:
-            return b""
-        first, self._first = self._first, b""
-        with self._noticing():
-            return first + self._stream.read(size - len(first) if size > 0 else size)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        return self._pool.submit(self._probed.get_directory_metadata, PROBED)
 
 
 def _comes(answer: Future[Any], seconds: float) -> bool:
@@ -256,5 +276,5 @@ def _is_answered(probe: Future[Any]) -> bool:
 
 
 def _throw_away(late: Future[Any]) -> None:
-    if late.exception() is None and isinstance(late.result(), _BegunStream):
+    if late.exception() is None and isinstance(late.result(), BegunStream):
         late.result().close()

@@ -88,7 +88,7 @@ def test_a_pause_is_within_its_bounds(attempts: int, wished: float | None) -> No
 
 @given(some_paths, st.lists(some_paths, max_size=4))
 def test_overlapping_is_to_be_the_same_above_or_below(path: str, others: list[str]) -> None:
-    assert schedule.overlaps(path, others) == any(related(path, other) for other in others)
+    assert paths.overlaps(path, others) == any(related(path, other) for other in others)
 
 
 def test_each_row_has_its_lane() -> None:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 
+from davfusion.stores.prompt import PROBED
 from tests import servers
 from tests.live.serving import Serving, free_port, serving
 from tests.servers import S3Server
@@ -31,6 +33,16 @@ class Line:
         """From now on it takes connections and requests, and never answers."""
         self.up()
         self._proxy.rules = [{"action": "hang"}]
+
+    def late(self, seconds: float) -> None:
+        """From now on changes, and questions whether anyone is there, are passed on so late."""
+        self.up()
+        match = f"^(PUT|POST|DELETE) |{quote_plus(PROBED[1:])}"
+        self._proxy.rules = [{"match": match, "action": "delay", "seconds": seconds}]
+
+    def prompt(self) -> None:
+        """From now on it answers; what has come before is late all the same."""
+        self._proxy.rules = []
 
     def slow(self, seconds: float) -> None:
         """From now on each write takes so long."""

@@ -1,7 +1,9 @@
 """The store cannot be reached: at the start, and in the middle of work (row C19)."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,51 @@ def test_what_needs_the_store_is_put_off(
         assert is_put_off(answer), answer
         line.up()
     assert contents(s3_client, bucket)["known/file"] == b"content"
+
+
+def test_writes_through_are_put_off_and_replace_nothing_newer(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path
+) -> None:
+    """What is given up is carried out late, when others have written there."""
+    methods = ["PUT", "DELETE", "MOVE", "COPY"]
+    for method in methods:
+        s3_client.put_object(Bucket=bucket, Key=method, Body=b"content")
+    with share(line, bucket, tmp_path, "--write-mode", "through") as server:
+        assert propfind(server, "/").status == 207
+        line.late(8)
+        with ThreadPoolExecutor() as pool:
+            answers = list(pool.map(partial(change, server), methods))
+        assert all(map(is_put_off, answers)), answers
+        line.prompt()
+        written = [*methods, "to MOVE", "to COPY"]
+        for path in written:
+            assert eventually(partial(is_written, server, f"/{path}"), 30)
+        time.sleep(4)  # longer than any of them may be late yet
+    assert contents(s3_client, bucket) == dict.fromkeys(written, b"newer")
+
+
+@pytest.mark.parametrize("outage", ["cut", "hang"])
+def test_a_write_through_is_put_off(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path, outage: str
+) -> None:
+    s3_client.put_object(Bucket=bucket, Key="PUT", Body=b"content")
+    with share(line, bucket, tmp_path, "--write-mode", "through") as server:
+        assert propfind(server, "/").status == 207
+        getattr(line, outage)()
+        answer = change(server, "PUT")
+        assert is_put_off(answer), answer
+    assert contents(s3_client, bucket) == {"PUT": b"content"}
+
+
+def change(server: Serving, method: str) -> Answer:
+    headers = {"Destination": f"{server.url}to%20{method}"} if method in ("MOVE", "COPY") else {}
+    return ask(server, method, f"/{method}", b"older" if method == "PUT" else None, **headers)
+
+
+def is_written(server: Serving, path: str) -> bool:
+    answer = ask(server, "PUT", path, b"newer")
+    assert answer.status in (201, 204) or is_put_off(answer), answer
+    return answer.status < 300
 
 
 def begin_to_write(server: Serving, path: str, size: int) -> Answer:

@@ -2,30 +2,40 @@
 
 import io
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from davfusion.stores.background import BackgroundPool
-from davfusion.stores.errors import StoreAwayError, TransientStoreError, UnreachableError
+from davfusion.stores.errors import (
+    InterruptedException,
+    StoreAwayError,
+    TransientStoreError,
+    UnreachableError,
+)
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.prompt import PROBED, RETRY_AFTER, PromptStore
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.s3.store import S3Store
-from davfusion.stores.store import NoSuchFilesytemObjectError, ReadableStream, Store
+from davfusion.stores.store import Metadata, NoSuchFilesytemObjectError, ReadableStream, Store
+from davfusion.stores.unsettled import Unsettled
 from davfusion.stores.wrapper import P, R, StoreWrapper
 from tests.conformance import StoreConformance, names, put, put_all
 from tests.flaky import FlakyStore
+from tests.live.drive import eventually
 from tests.stores.clocks import Time
 
-SOON, PAUSE = 0.02, 2.0
+SOON = 0.02
 PLENTY = 20.0
 """A patience that a busy machine does not use up."""
 
@@ -40,6 +50,8 @@ QUESTIONS: list[Callable[[Store], object]] = [
     lambda store: store.get_used_space(),
     lambda store: store.get_overall_space(),
 ]
+TOUCHED = [["/d/new"], ["/d/file"], ["/d/file"], ["/e"], ["/d", "/e"], ["/d", "/e"]]
+"""Of each of CHANGES."""
 CHANGES: list[Callable[[Store], object]] = [
     lambda store: store.store_fileobject(io.BytesIO(b"new"), "/d/new"),
     lambda store: store.delete("/d/file"),
@@ -79,41 +91,52 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def unsettled(tmp_path: Path) -> Unsettled:
+    return Unsettled(tmp_path / "unsettled")
 
 
-def prompt(service: Store, time: Time, patience: float = PLENTY) -> PromptStore:
-    return PromptStore(service, patience, PAUSE, time.clock)
+class Prompt(Protocol):
+    """A PromptStore over `service`."""
+
+    def __call__(
+        self, service: Store, patience: float = PLENTY, pause: float = PLENTY
+    ) -> PromptStore: ...
+
+
+@pytest.fixture
+def prompt(unsettled: Unsettled) -> Prompt:
+    return lambda service, patience=PLENTY, pause=PLENTY: PromptStore(
+        service, unsettled, service, patience, pause
+    )
 
 
 class TestPromptStore(StoreConformance):
     @pytest.fixture
-    def store(self) -> Store:
-        return PromptStore(MemoryStore(MemoryTree(largest_object=4_000_000)))
+    def store(self, unsettled: Unsettled) -> Store:
+        inner = MemoryStore(MemoryTree(largest_object=4_000_000))
+        return PromptStore(inner, unsettled, inner)
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_a_question_that_hangs_is_unavailable(
-    service: Service, time: Time, question: Callable[[Store], object]
+@pytest.mark.parametrize("call", [*QUESTIONS, *CHANGES])
+def test_a_call_that_hangs_is_unavailable(
+    service: Service, prompt: Prompt, call: Callable[[Store], object]
 ) -> None:
-    store = prompt(service, time, SOON)
+    store = prompt(service, SOON)
     service.answers.clear()
     with pytest.raises(UnreachableError) as raised:
-        question(store)
+        call(store)
     assert (raised.value.status, raised.value.retry_after) == (503, RETRY_AFTER)
 
 
 @pytest.mark.parametrize("call", [*QUESTIONS, *CHANGES])
 def test_while_the_store_is_away_nothing_is_asked_of_it(
-    service: Service, time: Time, call: Callable[[Store], object]
+    service: Service, prompt: Prompt, call: Callable[[Store], object]
 ) -> None:
-    store = prompt(service, time)
+    store = prompt(service)
     service.failure = UnreachableError("connection refused")
     with pytest.raises(UnreachableError, match="refused"):
         store.get_metadata("/d/file")
     service.calls.clear()
-    time.now += PAUSE - 0.1
     with pytest.raises(StoreAwayError, match="refused") as raised:
         call(store)
     assert (raised.value.status, raised.value.retry_after) == (503, RETRY_AFTER)
@@ -121,43 +144,58 @@ def test_while_the_store_is_away_nothing_is_asked_of_it(
 
 
 @pytest.mark.parametrize("call", [*QUESTIONS, *CHANGES])
-def test_after_a_pause_a_store_that_answers_is_back(
-    service: Service, time: Time, call: Callable[[Store], object]
+def test_a_store_that_answers_again_is_back_though_nobody_asks(
+    service: Service, unsettled: Unsettled, call: Callable[[Store], object]
 ) -> None:
     told: Queue[str | None] = Queue()
-    store = PromptStore(service, PLENTY, PAUSE, time.clock, told.put)
+    store = PromptStore(service, unsettled, service, PLENTY, SOON, told.put)
     service.failure = UnreachableError("connection refused")
     for _ in range(2):
         with pytest.raises(UnreachableError):
             call(store)
     assert [told.get(), told.empty()] == ["connection refused", True]
     service.failure = None
-    time.now += PAUSE
-    service.calls.clear()
-    call(store)
-    assert service.calls["get_directory_metadata"] - (call is QUESTIONS[1]) == 1
     assert told.get(timeout=PLENTY) is None
+    call(store)
 
 
-def test_one_call_a_pause_finds_out_whether_anyone_is_there(service: Service, time: Time) -> None:
-    store = prompt(service, time)
-    service.failure = UnreachableError("connection refused")
-    for expected in (1, 2, 3):
-        for _ in range(10):
-            with pytest.raises(UnreachableError):
-                store.delete("/d/file")
-        assert service.calls.total() == expected
-        time.now += PAUSE
-    assert service.calls == {"delete": 1, "get_directory_metadata": 2}
+def test_a_store_that_is_away_again_is_found_back_again(service: Service, prompt: Prompt) -> None:
+    store = prompt(service, pause=SOON)
+    for _ in range(5):
+        service.failure = UnreachableError("connection refused")
+        assert eventually(lambda: not _is_there(store), PLENTY)
+        service.failure = None
+        assert eventually(lambda: _is_there(store), PLENTY)
+
+
+def _is_there(store: Store) -> bool:
+    try:
+        return store.exists("/d/file")
+    except UnreachableError:
+        return False
+
+
+def test_a_store_that_hung_is_back_though_nobody_asks(
+    service: Service, unsettled: Unsettled
+) -> None:
+    told: Queue[str | None] = Queue()
+    store = PromptStore(service, unsettled, service, SOON, SOON, told.put)
+    service.answers.clear()
+    with pytest.raises(UnreachableError):
+        store.get_metadata("/d/file")
+    assert told.get() is not None
+    service.answers.set()
+    assert told.get(timeout=PLENTY) is None
+    assert store.exists("/d/file")
 
 
 @pytest.mark.parametrize(
     "failure", [TransientStoreError("SlowDown"), NoSuchFilesytemObjectError("none")]
 )
 def test_a_service_that_answers_with_an_error_is_there(
-    service: Service, time: Time, failure: Exception
+    service: Service, prompt: Prompt, failure: Exception
 ) -> None:
-    store = prompt(service, time)
+    store = prompt(service)
     service.failure = failure
     with pytest.raises(type(failure), match=str(failure)):
         store.get_metadata("/d/file")
@@ -183,15 +221,15 @@ class Slow(StoreWrapper):
         return method(*args, **kwargs)
 
 
-def test_a_long_listing_is_waited_for_while_the_service_answers(time: Time) -> None:
+def test_a_long_listing_is_waited_for_while_the_service_answers(prompt: Prompt) -> None:
     inner = MemoryStore()
     put_all(inner, [f"/{number}" for number in range(5)])
-    assert len(names(prompt(Slow(inner, 3), time, patience=1.0), "/")) == 5
+    assert len(names(prompt(Slow(inner, 3), patience=0.4), "/")) == 5
 
 
-def test_a_single_path_that_hangs_does_not_make_the_store_away(time: Time) -> None:
+def test_a_single_path_that_hangs_does_not_make_the_store_away(prompt: Prompt) -> None:
     slow = Slow(MemoryStore(), 1_000)
-    store = prompt(slow, time, patience=1.0)
+    store = prompt(slow, patience=1.0)
     with pytest.raises(TransientStoreError) as raised:
         store.get_metadata("/a")
     assert not isinstance(raised.value, UnreachableError)
@@ -199,27 +237,96 @@ def test_a_single_path_that_hangs_does_not_make_the_store_away(time: Time) -> No
     assert not store.exists("/a")
 
 
-def test_changes_have_no_deadline(service: Service, time: Time) -> None:
-    store = prompt(service, time, patience=0)
-    CHANGES[0](store)
-    assert service.calls.keys() == {"store_fileobject"}
-
-
-def test_a_copy_is_waited_for_while_the_service_answers(time: Time) -> None:
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_waited_for_while_the_service_answers(
+    prompt: Prompt, change: Callable[[Store], object]
+) -> None:
     inner = MemoryStore()
-    put_all(inner, ["/src"])
-    prompt(Slow(inner, 3), time, patience=1.0).duplicate("/src", "/dst")
-    assert inner.exists("/dst")
+    put(inner, "/d/file", b"content")
+    before = dict(inner.walk_metadata("/"))
+    change(prompt(Slow(inner, 3), patience=0.4))
+    assert dict(inner.walk_metadata("/")) != before
 
 
-def test_a_copy_is_given_up_with_the_service(service: Service, time: Time) -> None:
+def test_an_upload_is_waited_for_while_it_goes_on(service: Service, prompt: Prompt) -> None:
+    """The way to the service may be so busy with it that nothing else comes through."""
+    rounds = threading.Semaphore(0)
+
+    class Uploading(StoreWrapper):
+        def store_fileobject(self, fileobject: Any, *_: Any, **__: Any) -> Metadata:
+            while fileobject.read(1):
+                rounds.acquire(timeout=0.05)
+            return {"is_dir": False, "bytes": 0, "modified": 0.0}
+
+    service.answers.clear()
+    source = io.BytesIO(bytes(20))
+    prompt(Uploading(service), patience=0.4).store_fileobject(source, "/d/new")
+    assert not source.read()
+
+
+def test_the_source_of_an_upload_that_is_given_up_is_read_no_more(
+    service: Service, prompt: Prompt
+) -> None:
+    ended: Queue[BaseException] = Queue()
+
+    class Uploading(StoreWrapper):
+        def store_fileobject(self, fileobject: Any, *_: Any, **__: Any) -> Metadata:
+            service.answers.wait()
+            try:
+                fileobject.read(1)
+            except BaseException as error:
+                ended.put(error)
+                raise
+            raise AssertionError
+
+    service.answers.clear()
+    source = io.BytesIO(b"content")
+    with pytest.raises(UnreachableError):
+        prompt(Uploading(service), SOON).store_fileobject(source, "/d/new")
+    service.answers.set()
+    assert isinstance(ended.get(timeout=PLENTY), InterruptedException)
+    assert source.tell() == 0
+
+
+@pytest.mark.parametrize(("change", "touched"), list(zip(CHANGES, TOUCHED, strict=True)))
+def test_no_change_overtakes_one_that_was_given_up(
+    service: Service, unsettled: Unsettled, change: Callable[[Store], object], touched: list[str]
+) -> None:
+    """Or the older would replace the newer, which was acknowledged."""
+    inner = MemoryStore()
+    store = PromptStore(service, unsettled, service, SOON, SOON)
+    other = PromptStore(inner, Unsettled(unsettled.folder), inner, PLENTY, PLENTY)
     service.answers.clear()
     with pytest.raises(UnreachableError):
-        prompt(service, time, patience=0.1).duplicate("/d", "/e")
+        change(store)
+    assert sorted(unsettled.paths()) == sorted(touched)
+    for path in touched:
+        with pytest.raises(TransientStoreError, match="not been answered") as raised:
+            put(other, path, b"newer")
+        assert (raised.value.status, raised.value.retry_after) == (503, RETRY_AFTER)
+    put(other, "/beside", b"not concerned")
     service.answers.set()
+    assert eventually(lambda: not unsettled.paths(), PLENTY)
+    put(other, "/d/file", b"newer")
 
 
-def test_a_stream_that_comes_too_late_is_closed(service: Service, time: Time) -> None:
+def test_a_change_is_settled_with_its_process(unsettled: Unsettled) -> None:
+    unsettled.note(Future(), ["/a"])
+    (file,) = unsettled.folder.iterdir()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(PLENTY)
+    file.rename(file.with_name(file.name.replace(str(os.getpid()), str(ended.pid))))
+    assert unsettled.paths() == []
+    assert not list(unsettled.folder.iterdir())
+
+
+def test_a_new_server_knows_of_no_change_that_was_given_up(unsettled: Unsettled) -> None:
+    unsettled.note(Future(), ["/a"])
+    unsettled.clear()
+    assert unsettled.paths() == []
+
+
+def test_a_stream_that_comes_too_late_is_closed(service: Service, prompt: Prompt) -> None:
     closed = threading.Event()
 
     class Stream(io.BytesIO):
@@ -234,12 +341,12 @@ def test_a_stream_that_comes_too_late_is_closed(service: Service, time: Time) ->
 
     service.answers.clear()
     with pytest.raises(UnreachableError):
-        prompt(Opening(service), time, SOON).open_read("/d/file")
+        prompt(Opening(service), SOON).open_read("/d/file")
     service.answers.set()
     assert closed.wait(PLENTY)
 
 
-def test_a_stream_that_loses_the_service_makes_it_away(service: Service, time: Time) -> None:
+def test_a_stream_that_loses_the_service_makes_it_away(service: Service, prompt: Prompt) -> None:
     class Breaking(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             if self.tell():
@@ -250,34 +357,36 @@ def test_a_stream_that_loses_the_service_makes_it_away(service: Service, time: T
         def open_read(self, path: str, *_: Any, **__: Any) -> ReadableStream:
             return Breaking(path.encode())
 
-    store = prompt(Opening(service), time)
+    store = prompt(Opening(service))
     with store.open_read("/d/file") as stream, pytest.raises(UnreachableError, match="timed out"):
         stream.read()
     with pytest.raises(StoreAwayError, match="timed out"):
         store.get_metadata("/d/file")
 
 
-def test_a_walk_that_breaks_off_after_its_beginning_goes_on(time: Time) -> None:
+def test_a_walk_that_breaks_off_after_its_beginning_goes_on(prompt: Prompt) -> None:
     inner = MemoryStore()
     put_all(inner, [f"/{number}" for number in range(5)])
     flaky = FlakyStore(inner)
     flaky.faults = ["half-way"]
+    time = Time()
     policy = RetryPolicy(sleep=time.sleep, clock=time.clock)
-    store = prompt(RetryingStore(flaky, policy), time)
+    store = prompt(RetryingStore(flaky, policy))
     assert dict(store.walk_metadata("/")) == dict(inner.walk_metadata("/"))
     assert flaky.failed == 1
 
 
 def test_a_refused_connection_is_an_error_within_five_seconds(
-    monkeypatch: pytest.MonkeyPatch, time: Time
+    monkeypatch: pytest.MonkeyPatch, prompt: Prompt
 ) -> None:
+    time = Time()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     target = S3Store("bucket", region="us-east-1", endpoint_url="http://127.0.0.1:9")
     policy = RetryPolicy(attempts=4, total=3, sleep=time.sleep, clock=time.clock)
     started = time.now
     with pytest.raises(UnreachableError):
-        prompt(RetryingStore(target, policy), time).get_directory_metadata("/")
+        prompt(RetryingStore(target, policy)).get_directory_metadata("/")
     assert 1 <= len(time.pauses) <= 3
     assert time.now - started <= 3
 
