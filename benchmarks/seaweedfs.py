@@ -57,6 +57,7 @@ def running_s3() -> Iterator[S3]:
             server = S3(port)
             wait_until(lambda: _is_ready(server, process, log), "start of SeaweedFS", limit=60)
             yield server
+            process.kill()  # nothing of it is kept, and to end by itself takes it 15 seconds
 
 
 def _command(folder: Path, port: int) -> list[str]:

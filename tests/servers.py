@@ -7,6 +7,7 @@ CI=true that is a failure.
 
 import importlib.util
 import os
+import signal
 import socket
 import sys
 import time
@@ -42,6 +43,8 @@ class S3Server(Protocol):
 
     @property
     def endpoint(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
     @property
     def key(self) -> str: ...
     @property
@@ -110,6 +113,7 @@ def s3_server() -> Iterator[S3Server]:
         patch.setenv("AWS_DEFAULT_REGION", REGION)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield server
+        os.kill(server.pid, signal.SIGKILL)  # nothing is kept; to end by itself takes it seconds
 
 
 @pytest.fixture(scope="session")
