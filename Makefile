@@ -52,7 +52,8 @@ format: $(VENV)/developing
 	$(BIN)/ruff format
 
 # What CI runs.
-check: lint test-all wheel
+check: lint
+	$(MAKE) -j 2 test-all wheel
 
 wheel: $(VENV)/developing
 	tests/check-wheel $(PYTHON)

@@ -2,7 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -133,23 +133,35 @@ def test_down_and_up_in_the_middle_of_work(
 
 
 @pytest.mark.parametrize("outage", ["cut", "hang"])
-@pytest.mark.parametrize("method", ["MOVE", "COPY", "PUT"])
 def test_what_needs_the_store_is_put_off(
-    line: Line, bucket: str, s3_client: Any, tmp_path: Path, method: str, outage: str
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path, outage: str
 ) -> None:
-    """Moving what is there, and writing what is larger than the cache."""
+    """Moving what is there, and writing what is larger than the cache: a server for each.
+
+    A server that knows that the store is away would put the others off at once.
+    """
     s3_client.put_object(Bucket=bucket, Key="known/file", Body=b"content")
-    with share(line, bucket, tmp_path, "--cache-size", "8MB") as server:
-        assert propfind(server, "/").status == 207
-        assert propfind(server, "/known").status == 207
+    methods = ["MOVE", "COPY", "PUT"]
+    with ExitStack() as stack:
+        servers = []
+        for method in methods:
+            (tmp_path / method).mkdir()
+            served = share(line, bucket, tmp_path / method, "--cache-size", "8MB")
+            servers.append(stack.enter_context(served))
+            for path in ("/", "/known"):
+                assert propfind(servers[-1], path).status == 207
         getattr(line, outage)()
-        if method == "PUT":
-            answer = begin_to_write(server, "/large", 9 << 20)
-        else:
-            answer = ask(server, method, "/known", Destination=server.url + "elsewhere")
-        assert is_put_off(answer), answer
+        with ThreadPoolExecutor() as pool:
+            answers = list(pool.map(begin_to_change, servers, methods))
+        assert all(map(is_put_off, answers)), answers
         line.up()
     assert contents(s3_client, bucket)["known/file"] == b"content"
+
+
+def begin_to_change(server: Serving, method: str) -> Answer:
+    if method == "PUT":
+        return begin_to_write(server, "/large", 9 << 20)
+    return ask(server, method, "/known", Destination=server.url + "elsewhere")
 
 
 def test_writes_through_are_put_off_and_replace_nothing_newer(
