@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 from davfusion.access_log import configure_logging
 from davfusion.cache.folder import CacheFolder, CacheInUseError
 from davfusion.config import ROOT, ServerConfig, ShareConfig
+from davfusion.cures import cure
 from davfusion.platform import START_METHOD
 from davfusion.share import (
     PreparedShare,
     ShareError,
     cache_folder,
-    cure,
     open_target,
     writes_back,
 )

@@ -17,7 +17,8 @@ from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.cache.mover import Mover
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.cache.room import Room
-from davfusion.config import MB, ROOT, ShareConfig, scheme_of
+from davfusion.config import MB, ROOT, ShareConfig
+from davfusion.cures import cure
 from davfusion.stamp import Stamp
 from davfusion.stores import paths
 from davfusion.stores.memory import MemoryStore, MemoryTree
@@ -30,8 +31,6 @@ from davfusion.stores.store import (
     NoSuchFilesytemObjectError,
     Store,
     StoreAccessError,
-    StoreAutorizationError,
-    TransientStoreError,
 )
 
 _log = logging.getLogger(__name__)
@@ -218,28 +217,17 @@ def follow(prepared: PreparedShare, stop: threading.Event) -> None:
 
 
 def open_target(config: ShareConfig) -> Store:
-    """The store that the share shows; ShareError."""
+    """The store that the share shows, which knows whose it is; ShareError."""
     try:
-        return open_store(config.target, config.options)
+        store = open_store(config.target, config.options)
+        store.get_name()
     except NoSuchFilesytemObjectError as error:
         raise ShareError(f"{config.target} does not exist: make it, or check its name") from error
-    except StoreAutorizationError as error:
+    except StoreAccessError as error:
         raise ShareError(f"{error}; {cure(config, error)}") from error
-    except (TargetError, StoreAccessError) as error:
+    except TargetError as error:
         raise ShareError(str(error)) from error
-
-
-def cure(config: ShareConfig, error: StoreAccessError) -> str:
-    """What the user may do about an error of the store."""
-    if scheme_of(config.target) == "dropbox":
-        return "docs/dropbox.md says how Dropbox is served"
-    if isinstance(error, TransientStoreError):
-        return "check the network and the address (--s3-endpoint-url, AWS_ENDPOINT_URL)"
-    if not isinstance(error, StoreAutorizationError):
-        return "check the name and the settings of the store"
-    if scheme_of(config.target) == "s3":
-        return "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, and their rights"
-    return "give this user the permission to read it, or start as another"
+    return store
 
 
 def cache_folder(config: ShareConfig, store: Store, name: str = ROOT) -> CacheFolder:

@@ -15,10 +15,12 @@ from davfusion.config import ConfigError, ServerConfig, ShareConfig
 from davfusion.preparing import Preparation
 from davfusion.share import ShareError, open_share
 from davfusion.stores.dropbox import DropboxStore, credentials
+from davfusion.stores.dropbox.client import account_of
 from davfusion.stores.dropbox.credentials import Credentials, token_file
 from davfusion.stores.dropbox.login import SCOPES, Login
 from davfusion.stores.errors import StoreAutorizationError
 from tests.samples import put
+from tests.servers import requests_of
 
 pytestmark = pytest.mark.live
 
@@ -118,6 +120,30 @@ def test_a_share_is_not_opened_with_anothers_login(account: Any, tmp_path: Path)
             prepared.open_target()
         with pytest.raises(ShareError, match="takes a restart"):
             preparation.prepare(ServerConfig({"/": share}))
+
+
+def test_a_token_of_the_environment_is_somebodys(
+    account: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account_of.cache_clear()
+    credentials.keep(Credentials(account.token, account="first@example.com"), token_file())
+    store = DropboxStore()
+    monkeypatch.setenv("DAVFUSION_DROPBOX_TOKEN", account.token)
+    with pytest.raises(StoreAutorizationError, match="is emulator@example"):
+        store.account_info()
+    for _ in range(2):
+        assert DropboxStore("/a").get_name() == "dropbox:/a of emulator@example.com"
+    assert requests_of(account) == ["users/get_current_account"]
+
+
+def test_a_token_that_is_nobodys_is_refused(
+    account: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    del account
+    monkeypatch.setenv("DAVFUSION_DROPBOX_TOKEN", "nobody's")
+    share = ShareConfig("dropbox:", cache_dir=tmp_path)
+    with closing(Preparation()) as preparation, pytest.raises(ShareError, match="how to log in"):
+        preparation.prepare(ServerConfig({"/": share}))
 
 
 def test_what_waits_for_an_account_is_not_sent_by_anothers_login(

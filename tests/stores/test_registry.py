@@ -48,7 +48,8 @@ def test_s3() -> None:
         assert store.get_name() == f"s3://bucket/some/prefix{where}"
 
 
-def test_dropbox(tmp_path: Path) -> None:
+def test_dropbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAVFUSION_DROPBOX_TOKEN", raising=False)
     for target in ("dropbox:/some/Folder", "dropbox:some/Folder/", "dropbox://some/Folder"):
         store = open_store(target, {"token_file": tmp_path / "none.json"})
         assert isinstance(store, DropboxStore)

@@ -1,7 +1,8 @@
 """The client of one Dropbox: credentials, connections, threads for requests side by side."""
 
 import logging
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from davfusion import __version__
 from davfusion.stores import connection
 from davfusion.stores.background import BackgroundPool
 from davfusion.stores.dropbox import credentials
+from davfusion.stores.dropbox.errors import dropbox_errors
 from davfusion.stores.errors import StoreAutorizationError
 
 CONNECTIONS: Final = 32
@@ -23,7 +25,7 @@ logging.getLogger("dropbox").setLevel(logging.ERROR)  # it has a line for each r
 class Connection(connection.Connection[Any]):
     """The client of one login, that of a token file or of where credentials.py looks.
 
-    `account` is whose login there was at first, as far as it said; another's is refused.
+    Another account's login than that which there was at first is refused.
     """
 
     def __init__(self, token_file: Path | None = None) -> None:
@@ -31,18 +33,32 @@ class Connection(connection.Connection[Any]):
             lambda: make_client(self._credentials()), BackgroundPool(CONNECTIONS, "dropbox")
         )
         self._token_file = token_file
-        self.account: str | None = None
+        self._first: credentials.Credentials | None = None
         with suppress(StoreAutorizationError):  # until there is a login
-            self.account = credentials.find(token_file).account
+            self._first = credentials.find(token_file)
+
+    @property
+    def account(self) -> str | None:
+        """Whose login there was at first, None if there was none; see account_of."""
+        return None if self._first is None else account_of(self._first)
 
     def _credentials(self) -> credentials.Credentials:
         found = credentials.find(self._token_file)
-        if self.account not in (None, found.account):
+        if self._first not in (None, found) and account_of(found) != self.account:
             raise StoreAutorizationError(
-                f"the login is {found.account}'s now, but the server was started for "
+                f"the login is {account_of(found)}'s now, but the server was started for "
                 f"{self.account}: start it again"
             )
         return found
+
+
+@lru_cache
+def account_of(who: credentials.Credentials) -> str:
+    """Whose they are; where they do not say it, Dropbox is asked once."""
+    if who.account is not None:
+        return who.account
+    with dropbox_errors("account of Dropbox"), closing(make_client(who)) as client:
+        return str(client.users_get_current_account().email)
 
 
 def make_client(who: credentials.Credentials) -> Any:

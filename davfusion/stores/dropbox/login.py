@@ -1,5 +1,6 @@
 """Getting a login to a Dropbox: OAuth's code flow with PKCE (RFC 7636), without an app secret."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -7,7 +8,7 @@ import requests
 from dropbox.oauth import DropboxOAuth2FlowNoRedirect
 
 from davfusion.stores.dropbox import credentials
-from davfusion.stores.dropbox.client import make_client
+from davfusion.stores.dropbox.client import account_of, make_client
 from davfusion.stores.dropbox.credentials import Credentials
 from davfusion.stores.dropbox.errors import dropbox_errors
 from davfusion.stores.store import StoreAutorizationError
@@ -45,9 +46,7 @@ class Login:
                     "minutes; begin anew, and check the app key"
                 ) from error
         who = Credentials(app_key=self._app_key, refresh_token=granted.refresh_token)
-        with dropbox_errors("login to Dropbox"):
-            account = make_client(who).users_get_current_account()
-        return Credentials(who.access_token, self._app_key, who.refresh_token, account.email)
+        return replace(who, account=account_of(who))
 
 
 def log_out(path: Path) -> None:

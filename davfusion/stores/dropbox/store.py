@@ -266,7 +266,7 @@ class DropboxStore(Store):
         return usage.used, None
 
     def get_name(self) -> str:
-        """The folder, and whose it is as far as the login says it; no request.
+        """The folder, and whose it is: Dropbox is asked once where the login does not say it.
 
         Caches are named after it: what waits for one account must not go to another.
         """

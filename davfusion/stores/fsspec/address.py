@@ -78,12 +78,12 @@ def _host(scheme: str, url: str) -> tuple[str, str, dict[str, Any]]:
     """Name, root and options of a URL that begins with a host."""
     parts = urlsplit(url, allow_fragments=False)
     if not parts.hostname:
-        raise ValueError(f"{scheme}: needs a host, as in {scheme}://user@host/folder")
+        raise ValueError(f"needs a host, as in {scheme}://user@host/folder")
     root = unquote(parts.path).rstrip("/")
     try:
         check_path(root or "/")
     except InvalidPathValueError as error:
-        raise ValueError(f"{scheme}: the folder is no path: {error}") from error
+        raise ValueError(f"the folder is no path: {error}") from error
     options: dict[str, Any] = {"host": parts.hostname}
     if parts.port is not None:
         options["port"] = parts.port

@@ -42,6 +42,11 @@ _NAMES: Final[dict[str, Meaning]] = {
     "paramiko.AuthenticationException": (StoreAutorizationError, None),
     "paramiko.BadHostKeyException": (StoreAutorizationError, None),
     "paramiko.SSHException": (UnreachableError, None),
+    "smbprotocol.SMBAuthenticationError": (StoreAutorizationError, None),
+    "smbprotocol.LogonFailure": (StoreAutorizationError, None),
+    "smbprotocol.AccessDenied": (StoreAutorizationError, None),
+    "smbprotocol.BadNetworkName": (NoSuchFilesytemObjectError, None),
+    "smbprotocol.SMBConnectionClosed": (UnreachableError, None),
     "aiohttp.ClientConnectionError": (UnreachableError, None),
     "aiohttp.ClientPayloadError": (TransientStoreError, None),
     "requests.ConnectionError": (UnreachableError, None),
@@ -125,13 +130,20 @@ def status_error(status: int, text: str, retry_after: str | None = None) -> Stor
 def _meaning(error: Exception) -> Meaning | None:
     if isinstance(error, ftplib.Error):
         return _ftp_meaning(str(error))
+    if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):
+        return _meaning(error.__cause__)  # smbprotocol's of a connection
+    return _by_kind(error) or _by_number(error)
+
+
+def _by_kind(error: Exception) -> Meaning | None:
     for base in type(error).__mro__:
         name = f"{base.__module__.partition('.')[0]}.{base.__name__}"
         if name in _NAMES:
             return _NAMES[name]
-    for kind, meaning in _KINDS:
-        if isinstance(error, kind):
-            return meaning
+    return next((meaning for kind, meaning in _KINDS if isinstance(error, kind)), None)
+
+
+def _by_number(error: Exception) -> Meaning | None:
     if getattr(error, "ntstatus", None) == _SHARING_VIOLATION:
         return TransientStoreError, None
     if isinstance(error, OSError) and error.errno in (errno.ENOTDIR, errno.EISDIR):

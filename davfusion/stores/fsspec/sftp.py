@@ -49,7 +49,12 @@ class KnownHostsFileSystem(SFTPFileSystem):  # type: ignore[misc] # fsspec has n
         self.client = paramiko.SSHClient()
         self.client.load_system_host_keys()
         self.client.set_missing_host_key_policy(self.host_key_policy)
-        self.client.connect(self.host, **self.ssh_kwargs)
+        try:
+            self.client.connect(self.host, **self.ssh_kwargs)
+        except paramiko.SSHException as error:
+            if "No authentication methods" not in str(error):
+                raise
+            raise StoreAutorizationError(f"no key and no password for {self.host}") from error
         self.ftp = self.client.open_sftp()
         channel = self.ftp.get_channel()
         if channel is not None:
