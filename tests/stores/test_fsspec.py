@@ -53,6 +53,16 @@ def test_an_object_store_shows_only_what_a_path_can_name() -> None:
     assert not [key for key in objects if "dir" in key]
 
 
+def test_a_folder_that_an_empty_object_stands_for() -> None:
+    """So do the console of AWS and other programs."""
+    objects = dict.fromkeys(("bucket/dir/", "bucket/dir/empty/", "bucket/dir/file"), b"")
+    store = FsspecStore("flat://bucket", objects=objects)
+    assert names(store, "/dir") == {"empty", "file"}
+    assert store.get_directory_metadata("/dir/empty") == {}
+    store.delete("/dir", is_dir=True)
+    assert objects == {}
+
+
 def test_names_are_no_patterns() -> None:
     """fsspec's own rm(), cp() and mv() take `*` and `[` in names for patterns."""
     objects: dict[str, bytes] = {}

@@ -76,7 +76,7 @@ class Backend:
         own = directory.rstrip("/")
         if not infos:
             self.stat(directory)  # raises if there is none
-        if any(_name_of(info) == own and info["type"] == "file" for info in infos):
+        if any(info["name"] == own and info["type"] == "file" for info in infos):
             raise NoSuchFilesytemObjectError(f"{directory} is a file")
         found = {paths.name(_name_of(i)): i for i in infos if _name_of(i) != own}
         return {
@@ -128,8 +128,8 @@ class Backend:
         self.filesystem.rm_file(path)
 
     def remove_directory(self, path: str) -> None:
-        """Remove an empty folder."""
-        self.filesystem.rmdir(path)
+        """Remove an empty folder: here, the object with a slash at its end that stands for one."""
+        self.filesystem.rm_file(path + "/")
 
     def space(self) -> tuple[int | None, int | None]:
         """Bytes available and used; None where the service has no such notion."""

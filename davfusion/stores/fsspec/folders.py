@@ -32,6 +32,9 @@ class FolderBackend(Backend):
                 file.close()
         return Part(file, offset, _end(before["bytes"], offset, length))
 
+    def remove_directory(self, path: str) -> None:
+        self.filesystem.rmdir(path)
+
     def _version(self, info: Info) -> str:
         identity = info.get("ino", "")
         return version_of(int(info["size"]), self._modified(info), identity)

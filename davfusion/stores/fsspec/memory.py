@@ -30,6 +30,9 @@ class MemoryBackend(Backend):
         self.filesystem.cp_file(src, dst)
         self.filesystem.store[dst].modified = self.filesystem.store[src].modified
 
+    def remove_directory(self, path: str) -> None:
+        self.filesystem.rmdir(path)
+
     def _modified(self, info: Info) -> float:
         file = self.filesystem.store.get(info["name"])
         return 0.0 if file is None else float(file.modified.timestamp())

@@ -1,5 +1,6 @@
 """Changes where a put replaces a file at once, and nothing can be renamed: object stores."""
 
+from collections.abc import Iterable
 from tempfile import NamedTemporaryFile
 
 from davfusion.stores import paths
@@ -56,6 +57,23 @@ class Putting:
             if backend.keeps_folders:
                 self._make_directory(backend, paths.parent(dst))
             backend.copy(self._share.at(src), self._share.at(dst))
+
+    def delete_many(self, files: Iterable[str]) -> None:
+        """As the contract says; a call for each file, and a few for each folder."""
+        files = list(files)
+        with self._share.lent(paths.ROOT) as backend:
+            parents = set() if backend.keeps_folders else {paths.parent(path) for path in files}
+            shown = [each for each in parents if self._share.stat_or_none(backend, each)]
+            remove = self._delete_file if backend.keeps_folders else self._removal.file
+        try:
+            self._removal.each(remove, files)
+        finally:
+            with self._share.lent(paths.ROOT) as backend:
+                for directory in shown:
+                    self._keep(backend, directory)
+
+    def _delete_file(self, path: str) -> None:
+        self.delete(path, is_dir=False)
 
     def delete(self, path: str, is_dir: bool) -> None:
         """As the contract says; what held it stays, at the cost of a listing."""

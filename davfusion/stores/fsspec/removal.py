@@ -45,7 +45,9 @@ class Removal:
         files, folders = self._all_below(directory)
         self.each(self.file, files)
         with self._share.lent(directory) as backend:
-            for folder in reversed(folders if backend.keeps_folders else []):
+            if not backend.keeps_folders and self._share.stat_or_none(backend, directory) is None:
+                return
+            for folder in reversed(folders):
                 with suppress(NoSuchFilesytemObjectError), backend_errors(folder):
                     backend.remove_directory(self._share.at(folder))
 

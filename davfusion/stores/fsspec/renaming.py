@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 from uuid import uuid4
@@ -94,6 +94,10 @@ class Renaming:
             found = self._share.stat_or_none(backend, path)
             if found is not None and found["is_dir"] == is_dir:
                 self._delete(backend, path, is_dir)
+
+    def delete_many(self, files: Iterable[str]) -> None:
+        """As the contract says."""
+        self._removal.each(lambda path: self.delete(path, is_dir=False), files)
 
     def _is_removed(self, backend: Backend, path: str) -> bool:
         """Whether a file is gone now; that it is not may mean that it is a directory."""

@@ -14,7 +14,6 @@ from davfusion.stores.fsspec.address import Address, parse
 from davfusion.stores.fsspec.backend import Backend
 from davfusion.stores.fsspec.connections import Connections
 from davfusion.stores.fsspec.putting import Putting
-from davfusion.stores.fsspec.removal import Removal
 from davfusion.stores.fsspec.renaming import Renaming
 from davfusion.stores.fsspec.share import FsspecShare, is_hidden, require_writable
 from davfusion.stores.store import (
@@ -41,7 +40,6 @@ class FsspecStore(Store):
         self._address: Address = parse(url, options)
         self._connections = Connections(self._address.connect)
         self._share = FsspecShare(self._connections, self._address.root)
-        self._removal = Removal(self._share)
         self._clock = clock
         self._changes = _changes(self._address.backend)(self._share)
 
@@ -96,7 +94,7 @@ class FsspecStore(Store):
 
     def delete_many(self, files: Iterable[str]) -> None:
         """As the contract says; over several connections."""
-        self._removal.each(self.delete, [require_writable(paths.check_path(f)) for f in files])
+        self._changes.delete_many([require_writable(paths.check_path(f)) for f in files])
 
     def create_directory(self, directory: str) -> None:
         if paths.check_path(directory) == paths.ROOT:

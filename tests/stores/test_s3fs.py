@@ -1,0 +1,53 @@
+"""S3 by FsspecStore and s3fs, to compare it with S3Store: by the contract, alone and cached."""
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
+from davfusion.stores.fsspec import FsspecStore
+from davfusion.stores.retrying import RetryingStore
+from davfusion.stores.store import Store
+from tests.conformance import MTIME, StoreConformance
+from tests.servers import S3Server
+from tests.stores.test_s3 import SEAWEEDFS_NAMES
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+
+@pytest.fixture
+def s3fs_store(s3_server: S3Server, shared_bucket: str) -> FsspecStore:
+    """A new prefix."""
+    url = f"s3://{shared_bucket}/s3fs {uuid4().hex}"
+    return FsspecStore(url, endpoint_url=s3_server.endpoint)
+
+
+class S3fsConformance(StoreConformance):
+    @pytest.mark.parametrize("name", SEAWEEDFS_NAMES, ids=ascii)
+    def test_names(self, store: Store, name: str) -> None:
+        super().test_names(store, name)
+
+
+class TestS3fs(S3fsConformance):
+    @pytest.fixture
+    def store(self, s3fs_store: FsspecStore) -> Store:
+        return s3fs_store
+
+    def test_a_given_time_and_type_are_kept(self, store: Store) -> None:
+        """Not here: by fsspec's interface no time can be given."""
+        stored = store.store_fileobject(io.BytesIO(b"png"), "/file", modified=MTIME)
+        assert stored["modified"] == pytest.approx(time.time(), abs=60)
+
+
+class TestWrittenBackS3fs(S3fsConformance):
+    @pytest.fixture
+    def store(self, s3fs_store: FsspecStore, tmp_path: Path) -> Iterator[Store]:
+        store = MultiprocessingCachingStore(
+            RetryingStore(s3fs_store), cache_dir=tmp_path / "cache", write_back_delay=0
+        )
+        yield store
+        store.close()
