@@ -12,9 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote
 
 import pytest
 
+from davfusion.stores.fsspec import FsspecStore
+from davfusion.stores.fsspec.share import WORK
 from tests.live.careful_client import Client, HalfAnsweredError
 from tests.live.drive import (
     cache_of,
@@ -104,6 +107,30 @@ class DropboxFolder:
         return True
 
 
+class ServedFolder:
+    """A folder of this machine that another server serves."""
+
+    kills = KILLS // 6
+    env: Mapping[str, str] = {}
+
+    def __init__(self, target: str, root: Path) -> None:
+        self.target, self._root = target, root
+
+    def put(self, name: str, content: bytes) -> None:
+        place = self._root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+
+    def contents(self) -> dict[str, bytes]:
+        files = {p.relative_to(self._root): p for p in self._root.rglob("*") if p.is_file()}
+        hidden = {WORK, ".DAV"}  # in which Apache keeps properties
+        return {str(at): p.read_bytes() for at, p in files.items() if not hidden & {*at.parts}}
+
+    def is_clean(self) -> bool:
+        """Whether nothing that was replaced is out of the way; uploads go a day later."""
+        return not list(self._root.glob(f"{WORK}/replaced-*"))
+
+
 class Crowd:
     """Clients that work at the same time, and what there must be in the end."""
 
@@ -179,10 +206,17 @@ def errors(server: Serving) -> list[str]:
 
 
 @pytest.fixture(params=["s3", "dropbox"])
-def service(request: pytest.FixtureRequest) -> Service:
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Service:
     """What is served."""
     if request.param == "dropbox":
         return DropboxFolder(request.getfixturevalue("dropbox"))
+    if request.param == "sftp":
+        sftp: FsspecStore = request.getfixturevalue("sftp_store")
+        return ServedFolder(sftp.get_name(), tmp_path / "a root")
+    if request.param == "webdav":
+        dav: FsspecStore = request.getfixturevalue("dav_store")
+        root: Path = request.getfixturevalue("dav_server").root
+        return ServedFolder(dav.get_name(), root / unquote(dav.get_name().rpartition("/")[2]))
     server: S3Server = request.getfixturevalue("s3_server")
     bucket: str = request.getfixturevalue("bucket")
     return Bucket(request.getfixturevalue("s3_client"), server.endpoint, bucket)
@@ -217,6 +251,7 @@ def crowd(shared: dict[str, Node], server: Serving, service: Service) -> Iterato
     print(f"{sum(client.changes for client in crowd.clients)} changes were acknowledged")
 
 
+@pytest.mark.parametrize("service", ["s3", "dropbox", "sftp", "webdav"], indirect=True)
 def test_nothing_acknowledged_is_lost(server: Serving, service: Service, crowd: Crowd) -> None:
     for _ in range(service.kills):
         working = [crowd.pool.submit(client.work) for client in crowd.clients]
