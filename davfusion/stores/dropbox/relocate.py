@@ -14,6 +14,7 @@ from dropbox.exceptions import ApiError
 
 from davfusion.stores.dropbox.client import Connection
 from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
+from davfusion.stores.dropbox.large import TOO_MANY, LargeFolder
 from davfusion.stores.dropbox.listing import look, metadata_of, pages
 from davfusion.stores.dropbox.names import Places
 from davfusion.stores.dropbox.removal import Removal
@@ -58,6 +59,8 @@ class Relocation:
             self._copy(self._places.remote(src), self._places.remote(dst))
         except _TakenError as taken:
             self._replace(self._copy, src, dst, taken)
+        except _TooManyError:
+            self._large().copy(self._places.remote(src), self._places.remote(dst))
 
     def move(self, src: str, dst: str) -> None:
         """Move a file or folder; two requests where nothing is at `dst`."""
@@ -71,6 +74,12 @@ class Relocation:
             self._move(self._places.remote(src), self._places.remote(dst))
         except _TakenError as taken:
             self._replace(self._move, src, dst, taken)
+        except _TooManyError:
+            self._large().move(self._places.remote(src), self._places.remote(dst))
+
+    def _large(self) -> LargeFolder:
+        removal = Removal(self._connection, self._places)
+        return LargeFolder(self._connection, removal.delete_tree, self._effort())
 
     def _replace(
         self, carry: Callable[[str, str], None], src: str, dst: str, taken: "_TakenError"
@@ -155,11 +164,19 @@ class Relocation:
                 found = tags_of(error)
                 if found[:2] == ("to", "conflict") and "file_ancestor" not in found:
                     raise _TakenError(target, found) from error
+                if TOO_MANY in found:
+                    raise _TooManyError(
+                        f"dropbox:{source}: more entries than Dropbox copies or moves at once", 502
+                    ) from error
                 raise
 
     def _delete(self, remote: str) -> None:
         with dropbox_errors(f"dropbox:{remote}"):
             self._connection.client.files_delete_v2(remote)
+
+
+class _TooManyError(StoreAccessError):
+    """The folder has more entries than Dropbox takes at once."""
 
 
 class _TakenError(ConflictError):

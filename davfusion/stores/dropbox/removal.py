@@ -71,10 +71,13 @@ class Removal:
         """Remove a folder with all below it."""
         remote = self._remote(directory)
         if isinstance(look(self._client, remote), files.FolderMetadata):
-            self._delete_folder(remote)
+            self.delete_tree(remote)
 
-    def _delete_folder(self, remote: str) -> None:
-        """One request, or for more entries than Dropbox removes at once, one for each part."""
+    def delete_tree(self, remote: str) -> None:
+        """Remove a folder, by Dropbox's name of it, with all below it; missing is no error.
+
+        One request, or for more entries than Dropbox removes at once, one for each part.
+        """
         with dropbox_errors(f"dropbox:{remote}"):
             try:
                 self._client.files_delete_v2(remote)
@@ -86,12 +89,12 @@ class Removal:
             else:
                 return
         self._empty(remote)
-        self._delete_folder(remote)
+        self.delete_tree(remote)
 
     def _empty(self, remote: str) -> None:
         members = [entry for page in pages(self._client, remote) for entry in page]
         for folder in [m for m in members if isinstance(m, files.FolderMetadata)]:
-            self._delete_folder(folder.path_lower)
+            self.delete_tree(folder.path_lower)
         rest = [(m.path_lower, files.DeleteArg(m.path_lower)) for m in members]
         failures: Failures = {}
         for start in range(0, len(rest), BATCH):
