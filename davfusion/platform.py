@@ -161,6 +161,16 @@ else:
         return False
 
 
+def longest_names(folder: Path) -> tuple[int, int]:
+    """Bytes of the longest name, and of the longest path, that the disk of `folder` takes.
+
+    Where the system does not tell, what surely is too long.
+    """
+    if sys.platform == "win32":
+        return 3 * 255, 3 * 32_767
+    return os.pathconf(folder, "PC_NAME_MAX"), os.pathconf(folder, "PC_PATH_MAX") - 1
+
+
 def given_by_disk(status: os.stat_result) -> int:
     """Bytes that the disk has given a file; NTFS gives its length."""
     if sys.platform == "win32":

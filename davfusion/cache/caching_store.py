@@ -7,7 +7,6 @@ from davfusion.cache import spool
 from davfusion.cache.block_caching_store import BlockCachingStore, over_blocks
 from davfusion.cache.folder import CacheFolder, cache_id_for
 from davfusion.cache.pending import FILE, Row
-from davfusion.stores import paths
 from davfusion.stores.store import (
     Features,
     InterruptEvent,
@@ -73,7 +72,8 @@ class CachingStore(StoreWrapper):
         modified: float | None = None,
         content_type: str | None = None,
     ) -> Metadata:
-        new = Row(paths.check_path(path), FILE)
+        self.require_storable(path)
+        new = Row(path, FILE)
         files = self._folder.spool
         limit = self._limit()
         name, note = spool.receive(files, fileobject, new, limit, interrupt_event, durable=False)

@@ -80,6 +80,7 @@ class Relocation:
             if now != stored or not self._is_settled(paths.parent(dst)):
                 raise OvertakenError(src)
             rows = self._journal.below(src)
+            self._require_storable(rows, src, dst)
             # What is pending at the destination would be done to what has moved there, were this
             # process to end in between.
             is_plain = not (keep or rows or self._journal.at_and_below(dst))
@@ -120,6 +121,12 @@ class Relocation:
         if self._journal.has_below(path):
             self._outbox.hurry()
             self._holds.wait_until(lambda: not self._journal.has_below(path))
+
+    def _require_storable(self, rows: list[Row], src: str, dst: str) -> None:
+        """InvalidPathValueError where the store would not take what is pending there."""
+        for row in rows:
+            if row.kind != ABSENT:
+                self._store.require_storable(paths.rebase(row.path, src, dst))
 
     def _is_settled(self, path: str) -> bool:
         return not any(self._journal.view(step).row for step in (path, *paths.ancestors(path)))
@@ -168,6 +175,7 @@ class Relocation:
                     change.require(seen)
                 change.make_directories(missing)
                 rows = change.at_and_below(src)
+                self._require_storable(rows, src, dst)
                 copies = [links.of(row) if keep else row for row in rows]
                 is_taken = False
                 if stored.kind == NOTHING:

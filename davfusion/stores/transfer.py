@@ -18,6 +18,7 @@ from davfusion.stores.store import (
     ConflictError,
     InterruptedException,
     InterruptEvent,
+    InvalidPathValueError,
     Metadata,
     NoSuchFilesytemObjectError,
     PartialFailureError,
@@ -191,6 +192,8 @@ class _Transfer:
                 yield
         except StoreAccessError as error:
             self.failures[src] = error
+        except InvalidPathValueError as error:  # a name that only the source takes
+            self.failures[src] = StoreAccessError(str(error), 400)
 
     def _create_directory(self, directory: str) -> None:
         try:

@@ -20,6 +20,7 @@ from davfusion.stores.local.errors import writing
 from davfusion.stores.local.workfolder import NAME
 from davfusion.stores.store import (
     ConflictError,
+    InvalidPathValueError,
     NoSuchFilesytemObjectError,
     PartialFailureError,
     Store,
@@ -170,6 +171,8 @@ def test_the_work_folder_is_out_of_reach(store: LocalStore, root: Path) -> None:
             put(store, path)
     with pytest.raises(StoreAutorizationError):
         store.move("/file", f"/{NAME}/file")
+    with pytest.raises(InvalidPathValueError):
+        store.require_storable(f"/{NAME}/file")
     store.delete(f"/{NAME}", is_dir=True)
     assert (root / NAME).is_dir()
 
@@ -215,11 +218,16 @@ def test_below_a_file(store: LocalStore) -> None:
 
 
 def test_a_name_that_is_too_long(store: LocalStore) -> None:
-    path = "/" + "x" * 256
-    assert not store.exists(path)
-    with pytest.raises(StoreAccessError) as caught:
-        put(store, path)
-    assert caught.value.status == 414
+    for path in ("/" + "x" * 256, "/" + "é" * 128, "/12345678" * 1000):
+        assert not store.exists(path)
+        with pytest.raises(StoreAccessError) as caught:
+            put(store, path)
+        assert caught.value.status == 414
+        with pytest.raises(InvalidPathValueError):
+            store.require_storable(path)
+    for name in ("x" * 255, "é" * 127):
+        store.require_storable(f"/{name}")
+        put(store, f"/{name}")
 
 
 def test_a_folder_without_permission(store: LocalStore, root: Path) -> None:

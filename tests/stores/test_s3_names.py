@@ -13,7 +13,11 @@ from davfusion.stores.s3 import S3Store
 from davfusion.stores.s3.listing import PROBE, Entry, Keys, Oddities, Page, Walk, children
 from davfusion.stores.s3.tree import upwards
 from davfusion.stores.s3.upload import MAX_PARTS, MIB, MIN_PART, ranges
-from davfusion.stores.store import AlreadyExistsError, NoSuchFilesytemObjectError
+from davfusion.stores.store import (
+    AlreadyExistsError,
+    InvalidPathValueError,
+    NoSuchFilesytemObjectError,
+)
 from tests.conformance import contents, names, put
 from tests.servers import S3Server
 
@@ -242,6 +246,39 @@ def test_a_directory_that_is_made_is_not_gone_with_what_showed_it(
     store.delete("/dir/file")
     listed = s3_client.list_objects_v2(Bucket=bucket, Prefix="share/dir/")
     assert [entry["Key"] for entry in listed["Contents"]] == ["share/dir/"]
+
+
+TOO_LONG = [f"/{'x' * 1018}", f"/{'é' * 509}", f"/{'d' * 500}/{'e' * 518}"]
+TAKEN = ["/dir_$folder$", "/x_$folder$/file", f"/{PROBE}1"]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("path", TOO_LONG + TAKEN, ids=lambda path: path[:12])
+def test_names_that_are_refused(store: S3Store, path: str) -> None:
+    put(store, "/file")
+    for write in (put, S3Store.create_directory, S3Store.require_storable):
+        with pytest.raises(InvalidPathValueError):
+            write(store, path)
+    for transfer in (store.move, store.duplicate):
+        with pytest.raises(InvalidPathValueError):
+            transfer("/file", path)
+    assert not store.exists(path)
+    store.delete(path)
+    assert names(store, "/") == {"file"}
+
+
+@pytest.mark.live
+def test_the_longest_key(store: S3Store, s3_client: Any, bucket: str) -> None:
+    path = f"/{'d' * 200}" * 4 + f"/{'e' * 213}"
+    store.require_storable(path)
+    assert len(f"share{path}/") == 1024
+    assert not store.exists(path), "its markers would be too long to ask for"
+    put(store, path)
+    assert store.get_file(path) == b"content"
+    store.delete(path)
+    store.create_directory(path)
+    assert s3_client.head_object(Bucket=bucket, Key=f"share{path}/")
+    store.delete(path, is_dir=True)
 
 
 def test_folders_go_after_what_is_in_them() -> None:

@@ -10,6 +10,7 @@ from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.store import (
     InterruptEvent,
+    InvalidPathValueError,
     Metadata,
     PartialFailureError,
     ReadableStream,
@@ -19,6 +20,7 @@ from davfusion.stores.store import (
     TransientStoreError,
 )
 from davfusion.stores.transfer import copy_between, move_between
+from tests.cache import writeback
 from tests.conformance import TREE, contents, names, put, put_tree
 
 
@@ -189,3 +191,22 @@ def test_memory_stays_the_same_whatever_the_size(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert target.get_bytes("/big") == 64_000_000
+
+
+def test_names_that_only_the_source_takes_stop_no_others(tmp_path: Path) -> None:
+    class Picky(MemoryStore):
+        def require_storable(self, path: str) -> None:
+            if path.endswith("/bad"):
+                raise InvalidPathValueError(path)
+
+    source, target = MemoryStore(), Picky()
+    for name in ("a", "bad", "z"):
+        put(source, f"/dir/{name}")
+    share = writeback.share(target, tmp_path)
+    with pytest.raises(PartialFailureError) as caught:
+        move_between(source, "/dir", share, "/dir")
+    assert {path: error.status for path, error in caught.value.failures.items()} == {
+        "/dir/bad": 400
+    }
+    assert names(source, "/dir") == {"a", "bad", "z"}
+    assert names(share, "/dir") == {"a", "z"}

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
-from davfusion.platform import is_reserved_name
+from davfusion.platform import is_reserved_name, longest_names
 from davfusion.stores import paths
 from davfusion.stores.errors import (
+    InvalidPathValueError,
     NoSuchFilesytemObjectError,
     StoreAccessError,
     StoreAutorizationError,
@@ -44,6 +45,17 @@ class LocalPaths:
         if path == paths.ROOT or _is_work(path) or not self._holds(real) or _is_special(real):
             raise StoreAutorizationError(f"{path} is not for writing")
         return self._real(plain.parent) / plain.name
+
+    def require_storable(self, path: str) -> None:
+        """As Store.require_storable, by what the system says of the root's file system."""
+        if _is_work(path) or _reserved_in(path):
+            raise InvalidPathValueError(f"{path} is not for writing")
+        longest_name, longest_path = longest_names(self.root)
+        if (
+            max(len(name.encode()) for name in path.split("/")) > longest_name
+            or len(os.fsencode(self._plain(path))) > longest_path
+        ):
+            raise InvalidPathValueError(f"the disk takes no name as long as that: {path}")
 
     def written(self, path: str) -> Path:
         """As entry, but the file that a link at the end stands for."""

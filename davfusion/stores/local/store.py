@@ -81,6 +81,9 @@ class LocalStore(Store):
     def features(self) -> Features:
         return _FEATURES
 
+    def require_storable(self, path: str) -> None:
+        self._paths.require_storable(paths.check_path(path))
+
     def get_metadata(self, path: str) -> Metadata:
         paths.check_path(path)
         with reading(path):

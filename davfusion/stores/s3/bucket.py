@@ -20,7 +20,7 @@ from davfusion.stores.s3.errors import (
     s3_errors,
     status_of,
 )
-from davfusion.stores.s3.listing import Entry, Page
+from davfusion.stores.s3.listing import Entry, Page, is_possible
 from davfusion.stores.s3.pages import page_of
 from davfusion.stores.store import StoreAccessError, TransientStoreError
 
@@ -80,6 +80,8 @@ class Bucket:
         return self.effort(self._head, key)
 
     def _head(self, key: str) -> Head | None:
+        if not is_possible(key):  # asked for it, AWS answers 400
+            return None
         with s3_errors(self.address(key)):
             try:
                 return dict(self.client.head_object(Bucket=self.name, Key=key))
@@ -115,6 +117,8 @@ class Bucket:
         return fields | ({"Delimiter": delimiter} if delimiter else {})
 
     def _list(self, fields: dict[str, Any]) -> Page:
+        if not is_possible(fields["Prefix"]):
+            return Page()
         with s3_errors(self.address(fields["Prefix"])):
             return page_of(self.client.list_objects_v2(**fields))
 

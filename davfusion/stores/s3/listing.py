@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from davfusion.stores import paths
-from davfusion.stores.store import UNDATED_DIRECTORY, Metadata
+from davfusion.stores.store import UNDATED_DIRECTORY, InvalidPathValueError, Metadata
 
 FOLDER_SUFFIX: Final = "_$folder$"
 PROBE: Final = ".davfusion-probe-"
 """With what the names of throw-away keys begin; listings leave them out."""
+LONGEST_KEY: Final = 1024
+"""Bytes of UTF-8 (docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,10 +59,26 @@ class Keys:
         """The key of a directory's marker, with which every key below it begins."""
         return self.prefix if path == paths.ROOT else f"{self.prefix}{path[1:]}/"
 
+    def require_storable(self, path: str) -> None:
+        """InvalidPathValueError where S3 takes no such key, or listings would show something else.
+
+        The slash of a folder's marker counts, for files too.
+        """
+        if not is_possible(self.folder(path)):
+            raise InvalidPathValueError(f"S3 takes no key of more than {LONGEST_KEY} bytes: {path}")
+        for name in path.split("/"):
+            if name.startswith(PROBE) or name.endswith(FOLDER_SUFFIX):
+                raise InvalidPathValueError(f"on S3 that name stands for something else: {name!r}")
+
     def path(self, key: str) -> str:
         """The path that `key`, of a file or a marker, stands for."""
         relative = key[len(self.prefix) :].removesuffix("/")
         return "/" + (relative.removesuffix(FOLDER_SUFFIX) if relative else "")
+
+
+def is_possible(key: str) -> bool:
+    """Whether there can be a key that is this one or begins with it."""
+    return len(key.encode()) <= LONGEST_KEY
 
 
 def file(entry: Entry) -> Metadata:

@@ -116,6 +116,9 @@ class S3Store(Store):
             largest_object=LARGEST,
         )
 
+    def require_storable(self, path: str) -> None:
+        self._keys.require_storable(paths.check_path(path))
+
     def check_access(self) -> None:
         """A request that shows whether the share can be served at all; then two that clean up.
 
@@ -181,7 +184,7 @@ class S3Store(Store):
 
         The time is always stored beside the content, so it never changes afterwards.
         """
-        paths.check_path(path)
+        self.require_storable(path)
         with opened(fileobject, interrupt_event, LARGEST) as source:
             self._require_no_directory(path)
             write = partial(self._uploader.write, self._keys.file(path), source, if_etag=if_etag)
@@ -202,7 +205,7 @@ class S3Store(Store):
         An earlier try costs a ListParts for each 1,000 parts it sent.
         It is begun anew for another `modified` or `content_type`: S3 keeps those of the beginning.
         """
-        paths.check_path(path)
+        self.require_storable(path)
         resumable = ResumableUpload(self._uploader, self._keys.file(path), upload)
         if modified is None and resumable.fields:
             modified = _modified(resumable.fields)
@@ -262,6 +265,7 @@ class S3Store(Store):
         Also where the directory shows by what is in it, or by what SeaweedFS keeps of it for a
         while: it must not go with that.
         """
+        self.require_storable(directory)
         try:
             present = self.get_metadata(directory)
         except NoSuchFilesytemObjectError:
@@ -275,6 +279,7 @@ class S3Store(Store):
         """As the contract says; a file costs two HEADs, two LISTs and one CopyObject."""
         self._require_no_root(path_to_src)
         self._require_no_root(path_to_dest)
+        self.require_storable(path_to_dest)
         self._change().duplicate(path_to_src, path_to_dest)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
@@ -284,6 +289,7 @@ class S3Store(Store):
         """
         self._require_no_root(path_to_src)
         self._require_no_root(path_to_dest)
+        self.require_storable(path_to_dest)
         self._change().move(path_to_src, path_to_dest)
 
     def get_name(self) -> str:
