@@ -36,6 +36,15 @@ fuzz: $(VENV)/developing
 client-%: $(VENV)/developing
 	$(BIN)/pytest tests/live -k "client_libraries and $*"
 
+# Two profiles of Joplin's command line app. CI leaves it out: it takes minutes to install, and on Debian
+# the package libsecret-1-dev.
+client-joplin: $(VENV)/developing $(VENV)/joplin/node_modules
+	PATH="$(CURDIR)/$(VENV)/joplin/node_modules/.bin:$$PATH" \
+		$(BIN)/pytest tests/live -k "client_libraries and joplin"
+
+$(VENV)/joplin/node_modules:
+	npm install --no-fund --no-audit --prefix $(VENV)/joplin joplin@3.5.1
+
 # Against rclone and stock wsgidav, into docs/performance.md; about twenty minutes, on a machine that
 # does nothing else. BENCH="--only s3/list --reps 1" passes options.
 bench: $(VENV)/developing

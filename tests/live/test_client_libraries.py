@@ -134,6 +134,35 @@ def test_rclone_syncs_both_ways(s3_share: Serving, tmp_path: Path) -> None:
     assert not list((here / "folder 3").rglob("*.txt"))
 
 
+def test_joplin_syncs_two_profiles(s3_share: Serving, tmp_path: Path) -> None:
+    joplin, picture = large_program("joplin"), tmp_path / "picture.txt"
+    picture.write_text("a picture")
+
+    def by(profile: str, *command: str) -> str:
+        return run(joplin, "--profile", str(tmp_path / profile), *command)
+
+    for profile in ("one", "two"):
+        for name, value in (("target", "6"), ("6.path", s3_share.url), ("6.password", "any")):
+            by(profile, "config", f"sync.{name}", value)
+    by("one", "mkbook", "Book")
+    by("one", "use", "Book")
+    by("one", "mknote", "first")
+    by("one", "set", "first", "body", "written by one")
+    by("one", "attach", "first", str(picture))
+    by("one", "mknote", "second")
+    for profile in ("one", "two"):
+        by(profile, "sync")
+    by("two", "use", "Book")
+    assert "written by one" in by("two", "cat", "first")
+    assert [file.read_text() for file in (tmp_path / "two/resources").iterdir()] == ["a picture"]
+    by("two", "set", "first", "body", "written by two")
+    by("two", "rmnote", "--force", "second")
+    for profile in ("two", "one"):
+        by(profile, "sync")
+    assert "written by two" in by("one", "cat", "first")
+    assert by("one", "ls").split() == ["first"]
+
+
 def test_gio(s3_share: Serving, big: Path, tmp_path: Path) -> None:
     url = s3_share.url.replace("http:", "dav:")
     steps = f"""set -eu
