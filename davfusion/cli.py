@@ -164,8 +164,8 @@ def command() -> None:
     type=click.Choice(["cheroot", "granian"]),
     default="cheroot",
     show_default=True,
-    help="What speaks HTTP. granian is faster with many small requests and less strict; "
-    "it takes davfusion[granian], and Linux.",
+    help="What speaks HTTP. granian is faster with many small requests and less strict, "
+    "and slow clients can hold up others; it takes davfusion[granian], and Linux.",
 )
 @click.option("--s3-endpoint-url", help="S3 server.  [default: AWS_ENDPOINT_URL, or AWS]")
 @click.option(

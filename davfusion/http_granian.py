@@ -27,7 +27,7 @@ from davfusion.http_body import Body, RequestBodyError
 from davfusion.http_environ import RefusedError, Source, announced_body, check
 from davfusion.http_exchange import IDLE_SECONDS
 from davfusion.http_inbox import MAX_HEADER_BYTES
-from davfusion.http_server import BACKLOG, LINGER_SECONDS, MAX_CONNECTIONS
+from davfusion.http_server import BACKLOG, LINGER_SECONDS
 from davfusion.memo import REPEATABLE, Memos
 
 if TYPE_CHECKING:
@@ -36,7 +36,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 THREADS: Final = 32
-"""Requests that one worker serves at a time. Each may be held up by its client for long."""
+"""Requests that one worker serves at a time. Each may be held up by its client for long.
+
+granian starts all of them under load, and 256 make each request a fifth more expensive.
+"""
+
+MAX_CONNECTIONS: Final = 700
+"""Of one worker, which may have 1,024 open files by default; idle ones cost no thread."""
 
 HEAD_SECONDS = IDLE_SECONDS
 """How long a connection may wait for a request and for all of its head: granian has one limit."""

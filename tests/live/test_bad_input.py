@@ -5,6 +5,7 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -230,15 +231,35 @@ def test_a_body_that_ends_early_is_no_file(server: Serving, framing: bytes) -> N
     assert ask(server, b"GET", b"/cut") == 404
 
 
-def test_idle_connections_shut_nobody_out(server: Serving) -> None:
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """This process may have connections enough; the servers may not."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * CROWD)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def check_crowd(server: Serving, beginning: bytes = b"") -> None:
+    """Connections that have sent no more than `beginning` hold up nobody."""
     with ExitStack() as stack:
         for _ in range(CROWD):
-            stack.enter_context(closing(Client(server.port)))
+            stack.enter_context(closing(Client(server.port))).send(beginning)
         assert ask(server, b"GET", b"/file") == 200
         assert ask(server, b"PUT", b"/other", b"x") in (201, 204)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_idle_connections_shut_nobody_out(server: Serving) -> None:
+    check_crowd(server)
+
+
+@pytest.mark.usefixtures("many_files")
+def test_idle_connections_and_slow_heads_on_granian(tmp_path: Path) -> None:
+    with serving("memory:", tmp_path, "--server", "granian") as granian:
+        assert ask(granian, b"PUT", b"/file", b"0123456789") == 201
+        for beginning in (b"", b"GET /file HTTP/1.1\r\nHost:"):
+            check_crowd(granian, beginning)
 
 
 @pytest.mark.parametrize(
