@@ -17,6 +17,8 @@ pytestmark = pytest.mark.live
 SECRET = b"not served"
 MEBIBYTE = 1 << 20
 CROWD = 1_000
+SOON = 2.0
+"""Seconds within which the answer to a whole request that is wrong begins, whatever is wrong."""
 NS = b'xmlns="DAV:"'
 
 
@@ -54,6 +56,7 @@ def answer(
     with closing(Client(server.port)) as client:
         with suppress(ConnectionError):  # refused before all of the body was sent
             client.send(b"\r\n".join(head) + b"\r\n\r\n" + body)
+        client.socket.settimeout(SOON)
         return client.answer(bodiless=method == b"HEAD")
 
 
@@ -164,6 +167,7 @@ def test_many_properties_at_once_take_bounded_time(server: Serving) -> None:
 def test_bad_headers_of_a_write_are_refused(server: Serving, field: bytes) -> None:
     with closing(Client(server.port)) as client:
         client.send(b"PUT /new HTTP/1.1\r\nHost: 127.0.0.1\r\n" + field + b"\r\n\r\n")
+        client.socket.settimeout(SOON)
         status, headers, _ = client.answer()
     assert 400 <= status < 500 or status == 501
     assert "injected" not in headers
@@ -227,6 +231,7 @@ def test_a_body_that_ends_early_is_no_file(server: Serving, framing: bytes) -> N
     with closing(Client(server.port)) as client:
         client.send(b"PUT /cut HTTP/1.1\r\nHost: 127.0.0.1\r\n" + framing + b"\r\n\r\n5\r\nab")
         client.socket.shutdown(socket.SHUT_WR)
+        client.socket.settimeout(SOON)
         assert client.answer()[0] == 400
     assert ask(server, b"GET", b"/cut") == 404
 
