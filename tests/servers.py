@@ -20,8 +20,14 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 REGION = "us-east-1"
+
+ANOTHER_START = Retrying(
+    stop=stop_after_attempt(5), retry=retry_if_exception_type(RuntimeError), reraise=True
+)
+"""SeaweedFS ends at once when it finds a port taken by a connection of a minute ago."""
 
 
 def _free_port() -> int:
@@ -107,7 +113,9 @@ def s3_server() -> Iterator[S3Server]:
         with warnings.catch_warnings():
             # s3server.py keeps the process by its id and drops the Popen that started it.
             warnings.simplefilter("ignore", ResourceWarning)
-            server = stack.enter_context(testing_program("s3server").running_s3())
+            for attempt in ANOTHER_START:
+                with attempt:
+                    server = stack.enter_context(testing_program("s3server").running_s3())
         patch.setenv("AWS_ACCESS_KEY_ID", server.key)
         patch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
         patch.setenv("AWS_DEFAULT_REGION", REGION)
