@@ -16,6 +16,11 @@ pytest.register_assert_rewrite(
 pytest_plugins = ["tests.fsspec_servers", "tests.http_names", "tests.servers"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What has a time limit of its own begins first: at the end, only one worker would have it."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """PEM files of a certificate that nobody knows, and of its key."""
