@@ -97,7 +97,8 @@ def test_errors(
 
 
 def test_a_missing_permission_is_named(store: DropboxStore, dropbox: Any, monkeypatch: Any) -> None:
-    token = dropbox.add_token("sl.u.reads-metadata-only", ["files.metadata.read"])
+    scopes = ["account_info.read", "files.metadata.read"]
+    token = dropbox.add_token("sl.u.reads-metadata-only", scopes)
     monkeypatch.setenv("DAVFUSION_DROPBOX_TOKEN", token)
     assert store.get_directory_metadata("/") == {}
     with pytest.raises(StoreAutorizationError, match=r"files\.content\.write.*app console"):
