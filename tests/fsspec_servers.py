@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -176,6 +177,24 @@ def dav_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DavServer]:
             process.wait()
 
 
+@pytest.fixture(scope="session")
+def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DavServer]:
+    """`rclone serve webdav`, with the user `me` and the password `secret`."""
+    folder = tmp_path_factory.mktemp("rclone")
+    port, root = free_port(), folder / "root"
+    root.mkdir()
+    command = [program("rclone"), "serve", "webdav", str(root), "--addr", f"127.0.0.1:{port}"]
+    command += ["--user", "me", "--pass", "secret", "--config", os.devnull]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_for_port(port, process, folder / "log")
+            yield DavServer(port, root, process)
+        finally:
+            process.terminate()
+            process.wait()
+
+
 @pytest.fixture
 def sftp_store(sftp_server: SftpServer, tmp_path: Path) -> Iterator[FsspecStore]:
     """A new folder."""
@@ -200,10 +219,32 @@ def ftp_store(ftp_server: FtpServer, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def dav_store(dav_server: DavServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FsspecStore]:
     """A new folder."""
     monkeypatch.setenv(PASSWORD, "secret")
+    with closing_store(new_folder(dav_server)) as store:
+        yield store
+
+
+@pytest.fixture
+def rclone_store(
+    rclone_server: DavServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FsspecStore]:
+    """A new folder."""
+    monkeypatch.setenv(PASSWORD, "secret")
+    with closing_store(new_folder(rclone_server)) as store:
+        yield store
+
+
+def new_folder(server: DavServer) -> FsspecStore:
+    """Made by DAV, so that it is the server's."""
     root = f"a root {uuid4().hex}"
-    above = FsspecStore(dav_server.address)
-    above.create_directory(f"/{root}")
-    above.reconnect()
-    store = FsspecStore(f"{dav_server.address}/{quote(root)}")
-    yield store
-    store.reconnect()
+    with closing_store(FsspecStore(server.address)) as above:
+        above.create_directory(f"/{root}")
+    return FsspecStore(f"{server.address}/{quote(root)}")
+
+
+@contextmanager
+def closing_store(store: FsspecStore) -> Iterator[FsspecStore]:
+    """Its connections are closed in the end."""
+    try:
+        yield store
+    finally:
+        store.reconnect()

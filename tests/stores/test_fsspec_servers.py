@@ -10,7 +10,7 @@ from davfusion.cache.multiprocessing_caching_store import MultiprocessingCaching
 from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import Store
-from tests.conformance import NAMES, StoreConformance
+from tests.conformance import NAMES, StoreConformance, names, put
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -43,6 +43,21 @@ class TestWebDav(ServerConformance):
     @pytest.fixture
     def store(self, dav_store: FsspecStore) -> Store:
         return dav_store
+
+
+class TestRcloneWebDav(StoreConformance):
+    """A server that has half of a file when a PUT breaks off."""
+
+    @pytest.fixture
+    def store(self, rclone_store: FsspecStore) -> Store:
+        return rclone_store
+
+    def test_similar_names_are_different_files(self, store: Store) -> None:
+        """Composed and decomposed letters are one name to it."""
+        put(store, "/cafe\u0301", b"first")
+        put(store, "/caf\u00e9", b"second")
+        assert store.get_file("/cafe\u0301") == b"second"
+        assert len(names(store, "/")) == 1
 
 
 class TestCachedSftp(ServerConformance):

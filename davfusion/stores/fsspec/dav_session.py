@@ -31,6 +31,8 @@ class DavSession:
     ) -> None:
         """`verify`: whether the server's certificate must be valid, or a file of those that are."""
         self.origin = f"http{'s' * secure}://{host}{f':{port}' if port else ''}"
+        self.server = ""
+        """What the last answer said of who gave it."""
         self._session = requests.Session()
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS)
         self._session.mount("http://", adapter)
@@ -73,7 +75,7 @@ class DavSession:
 
         An answer that is not read to its end costs the connection.
         """
-        return self._session.request(
+        answer = self._session.request(
             method,
             self.url(path),
             headers=headers,
@@ -82,6 +84,8 @@ class DavSession:
             allow_redirects=False,
             timeout=_TIMEOUT,
         )
+        self.server = answer.headers.get("Server", "")
+        return answer
 
     def close(self) -> None:
         """Close all connections that nobody uses."""

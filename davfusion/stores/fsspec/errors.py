@@ -63,6 +63,7 @@ _STATUSES: Final[dict[int, type[StoreAccessError]]] = {
     408: TransientStoreError,
     412: ConflictError,
     413: StoreSpaceLimitError,
+    423: TransientStoreError,
     429: TransientStoreError,
     500: TransientStoreError,
     502: TransientStoreError,

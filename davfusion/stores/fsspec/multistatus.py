@@ -17,6 +17,7 @@ from davfusion.stores.store import Metadata
 _DAV: Final = "{DAV:}"
 _OURS: Final = "urn:davfusion"
 _MODIFIED: Final = f"{{{_OURS}}}modified"
+_UNKNOWN_TYPE: Final = "application/octet-stream"
 PROPFIND: Final = (
     '<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><resourcetype/>'
     "<getcontentlength/><getlastmodified/><getetag/><getcontenttype/>"
@@ -112,7 +113,7 @@ def _entry(path: str, found: dict[str, Element]) -> Entry:
         etag=unquoted(etag) if etag else version_of(size, modified),
     )
     content_type = _text(found, f"{_DAV}getcontenttype")
-    if content_type:
+    if content_type not in ("", _UNKNOWN_TYPE):
         metadata["content_type"] = content_type
     return Entry(path, metadata, etag if etag.startswith('"') else None, _MODIFIED in found)
 

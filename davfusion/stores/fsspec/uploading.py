@@ -1,5 +1,9 @@
-"""Changes where one upload replaces a file at once, on a condition: a DAV server's PUT."""
+"""Changes where one upload replaces a file at once, on a condition: a DAV server's PUT.
 
+Where a PUT that breaks off leaves half of a file, it is prepared as elsewhere, and moved.
+"""
+
+from collections.abc import Callable
 from typing import cast
 
 from davfusion.stores import paths
@@ -25,12 +29,12 @@ class Uploading(Renaming):
         if_etag: str | None,
         modified: float | None,
     ) -> Metadata:
-        """As store_fileobject of the contract: two PROPFINDs and a PUT.
+        """As store_fileobject of the contract: two PROPFINDs and a PUT, on some servers a MOVE.
 
         A time costs a PROPPATCH more, unless the server takes X-OC-Mtime.
         """
         with sized(source, interrupt_event) as (file, size), self._share.lent(path) as backend:
-            dav, place = cast("DavBackend", backend), self._share.at(path)
+            dav = cast("DavBackend", backend)
             held = self._look(dav, path)
             require_version(None if held is None else held.metadata, path, if_etag)
             headers = _conditions(held, if_etag)
@@ -39,15 +43,27 @@ class Uploading(Renaming):
                 headers["X-OC-Mtime"] = str(int(modified))
             start = file.tell()
 
-            def put() -> bool:
+            def put(there: str) -> bool:
                 file.seek(start)
                 content = from_source(blocks(file, interrupt_event))
-                return dav.upload(place, Body(content, size), headers)
+                return dav.upload(self._share.at(there), Body(content, size), headers)
 
-            keeps_time = self._in(dav, paths.parent(path), put)
+            keeps_time = self._put(dav, path, put)
             if modified is not None and not keeps_time:
-                dav.date(place, modified, size)
+                dav.date(self._share.at(path), modified, size)
             return self._stored(dav, path, size, modified)
+
+    def _put(self, dav: DavBackend, path: str, put: Callable[[str], bool]) -> bool:
+        """What `put` gives for `path`, or for a name beside that is renamed to it."""
+        if dav.replaces_whole:
+            return self._in(dav, paths.parent(path), lambda: put(path))
+        with self._prepared(dav) as temporary:
+            keeps_time = self._in(dav, paths.parent(temporary), lambda: put(temporary))
+            parent = paths.parent(path)
+            if self._share.stat_or_none(dav, parent) is None:  # rclone says 403 of it
+                self._make_directory(dav, parent)
+            self._rename(dav, temporary, path)
+            return keeps_time
 
     def _look(self, dav: DavBackend, path: str) -> Entry | None:
         try:

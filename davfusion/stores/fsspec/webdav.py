@@ -23,6 +23,8 @@ from davfusion.stores.fsspec.ranges import WINDOW, Ranges
 from davfusion.stores.store import Features, Metadata, ReadableStream
 
 _ACCEPTED: Final = "accepted"
+_CARELESS: Final = ("rclone/", "WsgiDAV/")
+"""Servers that have half of a file, and the old one no more, when a PUT breaks off."""
 
 
 class DavBackend(FolderBackend):
@@ -43,6 +45,11 @@ class DavBackend(FolderBackend):
 
     def close(self) -> None:
         self._session.close()
+
+    @property
+    def replaces_whole(self) -> bool:
+        """Whether a PUT that breaks off leaves what was there; known once anything was asked."""
+        return not self._session.server.startswith(_CARELESS)
 
     def stat(self, path: str) -> Metadata:
         return self.look(path).metadata
