@@ -20,9 +20,12 @@ def mount_hints(url: str, system: str, *, users: bool) -> Sequence[str]:
         if users and url.startswith("http:"):
             lines.append("Windows sends passwords over TLS only: add --tls-cert and --tls-key")
         return lines
+    login = " --webdav-user NAME --webdav-pass $(rclone obscure PASSWORD)" if users else ""
     return [
-        f"Files (GNOME):  gio mount dav{url.removeprefix('http')}",
+        f"Files (GNOME):   gio mount dav{url.removeprefix('http')}",
         f"davfs2, as root: mount -t davfs {url} /mnt",
+        f"rclone:          rclone mount :webdav: /mnt --webdav-url {url} --webdav-vendor owncloud"
+        f" --vfs-cache-mode writes{login}",
     ]
 
 

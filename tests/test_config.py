@@ -129,6 +129,11 @@ def test_each_system_has_its_way_to_mount(system: str, hint: str) -> None:
     assert hint in "\n".join(mount_hints("https://h/", system, users=True))
 
 
+def test_rclone_is_told_who_it_is_only_where_there_are_users() -> None:
+    for users in (True, False):
+        assert ("--webdav-user" in mount_hints("http://h/", "linux", users=users)[-1]) == users
+
+
 def test_windows_is_told_that_passwords_need_tls() -> None:
     assert "--tls-cert" in mount_hints("http://h/", "win32", users=True)[-1]
     assert "--tls-cert" not in mount_hints("http://h/", "win32", users=False)[-1]

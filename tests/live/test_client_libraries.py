@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.serving import Serving, free_port, program, run
+from tests.live.serving import START_SECONDS, Serving, free_port, program, run
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 MEBIBYTE = 1 << 20
@@ -164,10 +164,19 @@ def test_joplin_syncs_two_profiles(s3_share: Serving, tmp_path: Path) -> None:
     assert by("one", "ls").split() == ["first"]
 
 
+def printed(share: Serving, beginning: str) -> str:
+    """The command that `davfusion serve` prints once it serves."""
+    give_up = time.monotonic() + START_SECONDS
+    while not (found := re.search(rf"^ +.*: +({beginning}.*)", share.log.read_text(), re.M)):
+        assert time.monotonic() < give_up, share.log.read_text()
+        time.sleep(0.02)
+    return found[1]
+
+
 def test_gio(s3_share: Serving, big: Path, tmp_path: Path) -> None:
     url = s3_share.url.replace("http:", "dav:")
     steps = f"""set -eu
-gio mount {url}
+{printed(s3_share, "gio mount")}
 gio mkdir {url}folder
 gio copy {big} {url}folder/one
 gio rename {url}folder/one 'two ü.bin'
@@ -214,7 +223,9 @@ def _davfs2(share: Serving, folder: Path, point: Path) -> list[str]:
     settings = folder / "davfs2.conf"
     settings.write_text("ask_auth 0\ndelay_upload 0\n")
     settings.chmod(0o600)
-    return [program("mount.davfs"), share.url, str(point), "-o", f"conf={settings}"]
+    program("mount.davfs")
+    command = printed(share, "mount -t davfs").replace("/mnt", str(point))
+    return [*command.split(), "-o", f"conf={settings}"]
 
 
 SQLITE = """
@@ -245,9 +256,9 @@ def mounted_by_rclone(share: Serving, folder: Path) -> Iterator[Path]:
     rclone, control, point = program("rclone"), free_port(), folder / "mnt"
     _require_mounts()
     point.mkdir(parents=True)
-    command = [rclone, "--config", "/dev/null", "mount", f":webdav,url='{share.url}':", str(point)]
-    command += ["--webdav-vendor", "owncloud", "--webdav-pacer-min-sleep", "0", "--rc-no-auth"]
-    command += ["--vfs-cache-mode", "writes", "--cache-dir", str(folder / "cache")]
+    command = printed(share, "rclone mount").replace("/mnt", str(point)).split()
+    command = [rclone, *command[1:], "--config", "/dev/null", "--cache-dir", str(folder / "cache")]
+    command += ["--webdav-pacer-min-sleep", "0", "--rc-no-auth"]
     with subprocess.Popen([*command, "--rc", "--rc-addr", f"127.0.0.1:{control}"]) as mount:
         while not point.is_mount():
             assert mount.poll() is None
