@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from typing import Unpack
 
 from davfusion.cache import spool
 from davfusion.cache.block_caching_store import BlockCachingStore, over_blocks
@@ -13,6 +14,7 @@ from davfusion.stores.store import (
     Metadata,
     SourceStream,
     Store,
+    WriteOptions,
 )
 from davfusion.stores.wrapper import StoreWrapper
 
@@ -67,10 +69,7 @@ class CachingStore(StoreWrapper):
         fileobject: SourceStream,
         path: str,
         interrupt_event: InterruptEvent | None = None,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Metadata:
         self.require_storable(path)
         new = Row(path, FILE)
@@ -79,14 +78,7 @@ class CachingStore(StoreWrapper):
         name, note = spool.receive(files, fileobject, new, limit, interrupt_event, durable=False)
         try:
             with spool.open_content(files, name, note.bytes) as content:
-                stored = super().store_fileobject(
-                    content,
-                    path,
-                    interrupt_event,
-                    if_etag=if_etag,
-                    modified=modified,
-                    content_type=content_type,
-                )
+                stored = super().store_fileobject(content, path, interrupt_event, **options)
                 self._store.keep(path, stored, content)
         finally:
             spool.remove_content(files, name)

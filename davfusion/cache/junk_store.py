@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import translate
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Unpack
 
 from davfusion.platform import is_reserved_name
 from davfusion.stamp import Stamp
@@ -24,6 +24,7 @@ from davfusion.stores.store import (
     Store,
     TransientStoreError,
     Upload,
+    WriteOptions,
 )
 from davfusion.stores.wrapper import StoreWrapper
 
@@ -83,55 +84,27 @@ class JunkStore(StoreWrapper):
         fileobject: SourceStream,
         path: str,
         interrupt_event: InterruptEvent | None = None,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Metadata:
         if not self._is_junk(paths.check_path(path)):
-            return super().store_fileobject(
-                fileobject,
-                path,
-                interrupt_event,
-                if_etag=if_etag,
-                modified=modified,
-                content_type=content_type,
-            )
+            return super().store_fileobject(fileobject, path, interrupt_event, **options)
         if self._kept(path) is None and (replaced := self._stored(path, strict=False)):
             if replaced["is_dir"]:
                 raise AlreadyExistsError(f"{path} is a directory")
-            if if_etag not in (None, replaced.get("etag")):
-                raise ConflictError(f"{path} is not version {if_etag or 'absent'}")
-            if_etag = None
+            if (etag := options.pop("if_etag", None)) not in (None, replaced.get("etag")):
+                raise ConflictError(f"{path} is not version {etag or 'absent'}")
         with self._changing():
-            stored = self._junk.store_fileobject(
-                fileobject, path, interrupt_event, if_etag=if_etag, modified=modified
-            )
+            stored = self._junk.store_fileobject(fileobject, path, interrupt_event, **options)
             if not self._has_parent(path):
                 with suppress(AlreadyExistsError):  # another thread was quicker
                     super().create_directory(paths.parent(path))
         return stored
 
     def store_resumable(
-        self,
-        fileobject: BinaryIO,
-        path: str,
-        upload: Upload,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        self, fileobject: BinaryIO, path: str, upload: Upload, **options: Unpack[WriteOptions]
     ) -> Metadata:
         store = StoreWrapper if not self._is_junk(paths.check_path(path)) else Store
-        return store.store_resumable(
-            self,
-            fileobject,
-            path,
-            upload,
-            if_etag=if_etag,
-            modified=modified,
-            content_type=content_type,
-        )
+        return store.store_resumable(self, fileobject, path, upload, **options)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         if is_dir or not self._is_junk(paths.check_path(path)) or self._stored(path):

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Unpack
 
 from davfusion.cache.entry import ABSENT, DIRECTORY, Entry, Moment
 from davfusion.cache.listings import ListingTable
@@ -28,6 +28,7 @@ from davfusion.stores.store import (
     Store,
     TransientStoreError,
     Upload,
+    WriteOptions,
 )
 from davfusion.stores.walking import depth_first
 from davfusion.stores.wrapper import StoreWrapper
@@ -245,30 +246,16 @@ class MetadataCachingStore(StoreWrapper):
         fileobject: SourceStream,
         path: str,
         interrupt_event: InterruptEvent | None = None,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Metadata:
         store = partial(super().store_fileobject, fileobject, path, interrupt_event)
-        return self._recorded(
-            path, partial(store, if_etag=if_etag, modified=modified, content_type=content_type)
-        )
+        return self._recorded(path, partial(store, **options))
 
     def store_resumable(
-        self,
-        fileobject: BinaryIO,
-        path: str,
-        upload: Upload,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        self, fileobject: BinaryIO, path: str, upload: Upload, **options: Unpack[WriteOptions]
     ) -> Metadata:
         store = partial(super().store_resumable, fileobject, path, upload)
-        return self._recorded(
-            path, partial(store, if_etag=if_etag, modified=modified, content_type=content_type)
-        )
+        return self._recorded(path, partial(store, **options))
 
     def _recorded(self, path: str, store: Callable[[], Metadata]) -> Metadata:
         with self._changing(path) as made:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, Unpack
 
 from davfusion.cache import spool
 from davfusion.cache.block_caching_store import over_blocks
@@ -39,6 +39,7 @@ from davfusion.stores.store import (
     StoreAutorizationError,
     TransientStoreError,
     Upload,
+    WriteOptions,
 )
 from davfusion.stores.walking import depth_first
 from davfusion.stores.wrapper import StoreWrapper
@@ -270,24 +271,9 @@ class MultiprocessingCachingStore(StoreWrapper):
             )
 
     def store_resumable(
-        self,
-        fileobject: BinaryIO,
-        path: str,
-        upload: Upload,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        self, fileobject: BinaryIO, path: str, upload: Upload, **options: Unpack[WriteOptions]
     ) -> Metadata:
-        return Store.store_resumable(
-            self,
-            fileobject,
-            path,
-            upload,
-            if_etag=if_etag,
-            modified=modified,
-            content_type=content_type,
-        )
+        return Store.store_resumable(self, fileobject, path, upload, **options)
 
     def abandon_upload(self, path: str, token: str | None, since: float) -> None:
         Store.abandon_upload(self, path, token, since)

@@ -6,13 +6,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from davfusion.stores import paths
 from davfusion.stores.background import BackgroundPool
 from davfusion.stores.errors import StoreAwayError, TransientStoreError, UnreachableError
 from davfusion.stores.prompt_streams import BegunStream, BegunWalk, LentSource
-from davfusion.stores.store import InterruptEvent, Metadata, ReadableStream, SourceStream, Store
+from davfusion.stores.store import (
+    InterruptEvent,
+    Metadata,
+    ReadableStream,
+    SourceStream,
+    Store,
+    WriteOptions,
+)
 from davfusion.stores.unsettled import Unsettled
 from davfusion.stores.wrapper import P, R, StoreWrapper
 
@@ -103,23 +110,13 @@ class PromptStore(StoreWrapper):
         fileobject: SourceStream,
         path: str,
         interrupt_event: InterruptEvent | None = None,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Metadata:
         """As the contract says; the source is not read any more when this returns."""
         source = LentSource(fileobject)
 
         def store() -> Metadata:
-            return self._store.store_fileobject(
-                source,
-                path,
-                interrupt_event,
-                if_etag=if_etag,
-                modified=modified,
-                content_type=content_type,
-            )
+            return self._store.store_fileobject(source, path, interrupt_event, **options)
 
         with source:
             return self._change([paths.check_path(path)], store, source.count)

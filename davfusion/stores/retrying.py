@@ -6,7 +6,7 @@ done: where doing it twice would show as an error, the second try is judged by w
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, ParamSpec, Self, TypeVar
+from typing import BinaryIO, ParamSpec, Self, TypeVar, Unpack
 
 from davfusion.stores import paths
 from davfusion.stores.retry import DEFAULT_POLICY, RetryPolicy, given_up
@@ -21,6 +21,7 @@ from davfusion.stores.store import (
     Store,
     TransientStoreError,
     Upload,
+    WriteOptions,
     seekable,
 )
 from davfusion.stores.transfer import blocks
@@ -76,10 +77,7 @@ class RetryingStore(StoreWrapper):
         fileobject: SourceStream,
         path: str,
         interrupt_event: InterruptEvent | None = None,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Metadata:
         """Rewinds a source that can seek for each try; any other is tried once."""
         paths.check_path(path)
@@ -92,14 +90,7 @@ class RetryingStore(StoreWrapper):
             if again and source is not None:
                 source.seek(start)
             try:
-                return self._store.store_fileobject(
-                    fileobject,
-                    path,
-                    interrupt_event,
-                    if_etag=if_etag,
-                    modified=modified,
-                    content_type=content_type,
-                )
+                return self._store.store_fileobject(fileobject, path, interrupt_event, **options)
             except ConflictError:
                 if not again or source is None:
                     raise
@@ -109,14 +100,7 @@ class RetryingStore(StoreWrapper):
         return store() if source is None else self._retrying(interrupt_event)(store)
 
     def store_resumable(
-        self,
-        fileobject: BinaryIO,
-        path: str,
-        upload: Upload,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        self, fileobject: BinaryIO, path: str, upload: Upload, **options: Unpack[WriteOptions]
     ) -> Metadata:
         """Each try goes on from what the one before has left.
 
@@ -128,14 +112,7 @@ class RetryingStore(StoreWrapper):
 
         def store() -> Metadata:
             fileobject.seek(start)
-            return self._store.store_resumable(
-                fileobject,
-                path,
-                upload,
-                if_etag=if_etag,
-                modified=modified,
-                content_type=content_type,
-            )
+            return self._store.store_resumable(fileobject, path, upload, **options)
 
         return self._retrying(upload)(store)
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, NotRequired, TypedDict
+from typing import TYPE_CHECKING, BinaryIO, Final, NotRequired, TypedDict, Unpack
 
 from davfusion.memo import Validity
 from davfusion.stores import paths
@@ -31,6 +31,7 @@ from davfusion.stores.streams import (
     ReadableStream,
     SourceStream,
     Upload,
+    WriteOptions,
     seekable,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "StoreSpaceLimitError",
     "TransientStoreError",
     "Upload",
+    "WriteOptions",
     "seekable",
 ]
 
@@ -234,14 +236,7 @@ class Store:
             return self.store_fileobject(fileobject, target, interrupt_event)
 
     def store_resumable(
-        self,
-        fileobject: BinaryIO,
-        path: str,
-        upload: Upload,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        self, fileobject: BinaryIO, path: str, upload: Upload, **options: Unpack[WriteOptions]
     ) -> Metadata:
         """As store_fileobject, for a file that can seek; goes on where an earlier try ended.
 
@@ -250,14 +245,7 @@ class Store:
         removes it if there will be none.
         """
         upload.confirm()
-        metadata = self.store_fileobject(
-            fileobject,
-            path,
-            upload,
-            if_etag=if_etag,
-            modified=modified,
-            content_type=content_type,
-        )
+        metadata = self.store_fileobject(fileobject, path, upload, **options)
         upload.sent(metadata["bytes"])
         return metadata
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import BinaryIO, Final, Protocol, Self, cast
+from typing import BinaryIO, Final, Protocol, Self, TypedDict, cast
 
 
 class InterruptEvent(Protocol):
@@ -69,6 +69,14 @@ class SourceStream(Protocol):
     """What store_fileobject reads; one that can also seek is rewound for a retry."""
 
     def read(self, size: int = -1, /) -> bytes: ...
+
+
+class WriteOptions(TypedDict, total=False):
+    """How Store.store_fileobject writes, for layers that pass it on; it says what they mean."""
+
+    if_etag: str | None
+    modified: float | None
+    content_type: str | None
 
 
 def seekable(fileobject: SourceStream) -> BinaryIO | None:

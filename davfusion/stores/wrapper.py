@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, ParamSpec, TypeVar
+from typing import BinaryIO, ParamSpec, TypeVar, Unpack
 
 from davfusion.memo import Validity
 from davfusion.stores import paths
@@ -15,6 +15,7 @@ from davfusion.stores.store import (
     SourceStream,
     Store,
     Upload,
+    WriteOptions,
 )
 
 P = ParamSpec("P")
@@ -77,39 +78,21 @@ class StoreWrapper(Store):
         fileobject: SourceStream,
         path: str,
         interrupt_event: InterruptEvent | None = None,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        **options: Unpack[WriteOptions],
     ) -> Metadata:
         return self._call(
             self._store.store_fileobject,
             fileobject,
             paths.check_path(path),
             interrupt_event,
-            if_etag=if_etag,
-            modified=modified,
-            content_type=content_type,
+            **options,
         )
 
     def store_resumable(
-        self,
-        fileobject: BinaryIO,
-        path: str,
-        upload: Upload,
-        *,
-        if_etag: str | None = None,
-        modified: float | None = None,
-        content_type: str | None = None,
+        self, fileobject: BinaryIO, path: str, upload: Upload, **options: Unpack[WriteOptions]
     ) -> Metadata:
         return self._call(
-            self._store.store_resumable,
-            fileobject,
-            paths.check_path(path),
-            upload,
-            if_etag=if_etag,
-            modified=modified,
-            content_type=content_type,
+            self._store.store_resumable, fileobject, paths.check_path(path), upload, **options
         )
 
     def abandon_upload(self, path: str, token: str | None, since: float) -> None:
