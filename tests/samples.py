@@ -5,10 +5,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from davfusion.stores import paths
-from davfusion.stores.store import (
-    Metadata,
-    Store,
-)
+from davfusion.stores.store import Metadata, ReadableStream, Store
 
 BAD_PATHS = [
     "",
@@ -83,6 +80,12 @@ def read(store: Store, path: str, offset: int = 0, length: int | None = None) ->
     """What a stream of that range holds."""
     with store.open_read(path, offset, length) as stream:
         return b"".join(iter(lambda: stream.read(65536), b""))
+
+
+def drain(stream: ReadableStream, size: int) -> None:
+    """Read to the end, so much at once."""
+    while stream.read(size):
+        continue
 
 
 def names(store: Store, directory: str) -> set[str]:

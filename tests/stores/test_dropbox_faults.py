@@ -30,6 +30,7 @@ from davfusion.stores.store import (
 from tests import servers
 from tests.conformance import Source, SourceError, contents, fail, names, put, put_all, put_tree
 from tests.conformance_uploads import KeptUpload, resume
+from tests.samples import drain
 
 pytestmark = pytest.mark.live
 
@@ -49,11 +50,6 @@ def store(dropbox: Any) -> Iterator[DropboxStore]:
 def patient(store: DropboxStore) -> RetryingStore:
     """As the share has it."""
     return RetryingStore(store, RetryPolicy(30, first=0, sleep=lambda _: None))
-
-
-def drain(stream: ReadableStream, size: int) -> None:
-    while stream.read(size):
-        continue
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ from davfusion.stores.store import (
     InterruptedException,
     NoSuchFilesytemObjectError,
     PartialFailureError,
-    ReadableStream,
     StoreAccessError,
     StoreAutorizationError,
     StoreSpaceLimitError,
     TransientStoreError,
 )
 from tests.conformance import Source, SourceError, contents, fail, names, put, put_all, put_tree
+from tests.samples import drain
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.live
@@ -48,11 +48,6 @@ def store(s3_proxy: Any, bucket: str) -> Iterator[S3Store]:
     )
     yield store
     store.reconnect()
-
-
-def drain(stream: ReadableStream, size: int) -> None:
-    while stream.read(size):
-        continue
 
 
 def unfinished(client: Any, bucket: str) -> list[Any]:

@@ -4,14 +4,11 @@ from collections.abc import Iterable
 from tempfile import NamedTemporaryFile
 
 from davfusion.stores import paths
-from davfusion.stores.errors import (
-    AlreadyExistsError,
-    TransientStoreError,
-)
+from davfusion.stores.errors import AlreadyExistsError
 from davfusion.stores.fsspec.backend import Backend
 from davfusion.stores.fsspec.gathering import gathered
 from davfusion.stores.fsspec.removal import Removal
-from davfusion.stores.fsspec.share import KEEP, FsspecShare, require_version
+from davfusion.stores.fsspec.share import KEEP, FsspecShare, require_version, require_whole
 from davfusion.stores.store import InterruptEvent, Metadata, SourceStream
 
 
@@ -40,8 +37,7 @@ class Putting:
                 self._make_directory(backend, paths.parent(path))
             backend.put(file, self._share.at(path), modified)
             stored = self._share.stat(backend, path)
-        if stored["bytes"] != size:
-            raise TransientStoreError(f"{path}: {stored['bytes']} of {size} bytes arrived")
+        require_whole(stored, path, size)
         return stored
 
     def create_directory(self, directory: str) -> None:

@@ -17,7 +17,7 @@ from davfusion.stores.errors import (
 from davfusion.stores.fsspec.backend import Backend
 from davfusion.stores.fsspec.errors import backend_errors, from_source
 from davfusion.stores.fsspec.removal import Removal
-from davfusion.stores.fsspec.share import WORK, FsspecShare, require_version
+from davfusion.stores.fsspec.share import WORK, FsspecShare, require_version, require_whole
 from davfusion.stores.store import InterruptEvent, Metadata, SourceStream
 from davfusion.stores.transfer import blocks
 
@@ -58,8 +58,7 @@ class Renaming:
             held = self._share.stat_or_none(backend, path)
             require_version(held, path, if_etag)
             stored = self._told_apart(backend, temporary, held)
-            if stored["bytes"] != size:
-                raise TransientStoreError(f"{path}: {stored['bytes']} of {size} bytes arrived")
+            require_whole(stored, path, size)
             self._replace(backend, temporary, path, stored, held)
             return stored
 

@@ -11,6 +11,7 @@ from davfusion.stores.errors import (
     NoSuchFilesytemObjectError,
     StoreAccessError,
     StoreAutorizationError,
+    TransientStoreError,
 )
 from davfusion.stores.fsspec.backend import Backend
 from davfusion.stores.fsspec.connections import Connections
@@ -89,6 +90,12 @@ def require_version(held: Metadata | None, path: str, if_etag: str | None) -> No
         raise AlreadyExistsError(f"{path} is a directory")
     if if_etag not in (None, ABSENT if held is None else held.get("etag")):
         raise ConflictError(f"{path} is not version {if_etag or 'absent'}")
+
+
+def require_whole(stored: Metadata, path: str, size: int) -> None:
+    """Raise where another number of bytes is stored than was sent."""
+    if stored["bytes"] != size:
+        raise TransientStoreError(f"{path}: {stored['bytes']} of {size} bytes arrived")
 
 
 def require_writable(path: str) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import cast
 
 from davfusion.stores import paths
-from davfusion.stores.errors import NoSuchFilesytemObjectError, TransientStoreError
+from davfusion.stores.errors import NoSuchFilesytemObjectError
 from davfusion.stores.fsspec.errors import backend_errors, from_source
 from davfusion.stores.fsspec.gathering import sized
 from davfusion.stores.fsspec.multistatus import Entry
 from davfusion.stores.fsspec.renaming import Renaming, apart
-from davfusion.stores.fsspec.share import require_version
+from davfusion.stores.fsspec.share import require_version, require_whole
 from davfusion.stores.fsspec.webdav import Body, DavBackend
 from davfusion.stores.store import ABSENT, InterruptEvent, Metadata, SourceStream
 from davfusion.stores.transfer import blocks
@@ -77,8 +77,7 @@ class Uploading(Renaming):
         if found.is_dated and modified is None:  # that was the time of what has been replaced
             dav.undate(self._share.at(path))
             found = dav.look(self._share.at(path))
-        if found.metadata["bytes"] != size:
-            raise TransientStoreError(f"{path}: {found.metadata['bytes']} of {size} bytes arrived")
+        require_whole(found.metadata, path, size)
         return found.metadata
 
 
