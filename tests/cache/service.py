@@ -10,14 +10,6 @@ from davfusion.stores.wrapper import P, R, StoreWrapper
 AGE = 60.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Service(StoreWrapper):
     """A MemoryStore that counts metadata calls, and whose listings can lag, fail or be slow."""
 

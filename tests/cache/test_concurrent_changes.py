@@ -11,6 +11,7 @@ from davfusion.cache.multiprocessing_caching_store import MultiprocessingCaching
 from davfusion.stores.store import TransientStoreError
 from davfusion.stores.wrapper import StoreWrapper
 from tests.cache import writeback
+from tests.clock import Clock
 from tests.remote import RemoteStore
 from tests.samples import contents, put
 
@@ -25,13 +26,6 @@ class Meeting(StoreWrapper):
         if self.meanwhile is not None:
             meanwhile, self.meanwhile = self.meanwhile, None
             meanwhile()
-
-
-class Clock:
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

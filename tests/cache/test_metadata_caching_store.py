@@ -10,7 +10,8 @@ from davfusion.stores.store import (
     NoSuchFilesytemObjectError,
     TransientStoreError,
 )
-from tests.cache.service import AGE, Clock, Service, names, put
+from tests.cache.service import AGE, Service, names, put
+from tests.clock import Clock
 
 
 @pytest.fixture

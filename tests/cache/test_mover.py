@@ -12,6 +12,7 @@ from davfusion.cache.multiprocessing_caching_store import MultiprocessingCaching
 from davfusion.stores.store import Metadata, TransientStoreError, Upload
 from davfusion.stores.wrapper import P, R, StoreWrapper
 from tests.cache import writeback
+from tests.clock import Clock
 from tests.remote import RemoteStore
 from tests.samples import put
 
@@ -29,13 +30,6 @@ class LosingAnswers(StoreWrapper):
             self.losses -= 1
             raise TransientStoreError("the connection broke")
         return answer
-
-
-class Clock:
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Meeting(StoreWrapper):

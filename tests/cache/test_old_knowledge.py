@@ -10,7 +10,8 @@ from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.stores.errors import StoreAwayError
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.store import NoSuchFilesytemObjectError, TransientStoreError
-from tests.cache.service import AGE, Clock, Service, names, put
+from tests.cache.service import AGE, Service, names, put
+from tests.clock import Clock
 
 
 @pytest.fixture

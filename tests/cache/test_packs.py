@@ -20,8 +20,9 @@ from davfusion.cache.recovery import LOST
 from davfusion.cache.unpacking import AFTER, unpack
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.store import NoSuchFilesytemObjectError
-from tests.cache.service import Clock, names, put
+from tests.cache.service import names, put
 from tests.cache.writeback import mover, share
+from tests.clock import Clock
 from tests.spooled import sizes
 
 NUMBERS = range(20)

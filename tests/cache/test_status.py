@@ -11,8 +11,9 @@ from davfusion.cache.pending import INSERT, Row
 from davfusion.cache.status import LISTED, CacheStatus, read_status
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.store import StoreSpaceLimitError, TransientStoreError
-from tests.cache.service import Clock, put
+from tests.cache.service import put
 from tests.cache.writeback import mover, share
+from tests.clock import Clock
 from tests.remote import RemoteStore
 
 

@@ -15,7 +15,8 @@ from davfusion.cache.metadata_caching_store import (
 from davfusion.cache.prefetching import LISTINGS_WITHIN
 from davfusion.stores.observed import ObservedStore
 from davfusion.stores.store import Features, Metadata, Store
-from tests.cache.service import AGE, Clock, put
+from tests.cache.service import AGE, put
+from tests.clock import Clock
 from tests.remote import UndatedStore
 
 FOLDERS = 60

@@ -9,15 +9,8 @@ import pytest
 from davfusion.provider.locking import DEFAULT_SECONDS, LONGEST_SECONDS, parse_timeout
 from davfusion.provider.locks import Lock, LockedError
 from davfusion.provider.state import State
+from tests.clock import Clock
 from tests.provider.client import DavClient
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
