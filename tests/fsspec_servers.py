@@ -1,5 +1,6 @@
 """Servers for the stores that fsspec reaches: sshd, an FTP server and Apache, on loopback."""
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -193,6 +194,90 @@ def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DavServe
         finally:
             process.terminate()
             process.wait()
+
+
+@dataclass(frozen=True)
+class SmbServer:
+    """Debian's Samba, with the user who runs the tests and the password `secret`."""
+
+    port: int
+    root: Path
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def address(self) -> str:
+        return f"smb://{getpass.getuser()}@127.0.0.1:{self.port}/files"
+
+
+_SAMBA = """
+[global]
+interfaces = lo
+bind interfaces only = yes
+smb ports = {port}
+disable netbios = yes
+server role = standalone server
+server min protocol = SMB3
+passdb backend = tdbsam
+private dir = {folder}/private
+state directory = {folder}/state
+cache directory = {folder}/cache
+lock directory = {folder}/lock
+pid directory = {folder}/pid
+ncalrpc dir = {folder}/ncalrpc
+usershare path =
+log file = {folder}/log
+load printers = no
+[files]
+path = {root}
+read only = no
+"""
+
+
+@pytest.fixture(scope="session")
+def smb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmbServer]:
+    """smbd in the foreground; what it keeps lies in a folder of its own."""
+    folder = tmp_path_factory.mktemp("smb")
+    port, root = free_port(), folder / "root"
+    for made in (root, *(folder / n for n in ("private", "state", "cache", "lock", "pid"))):
+        made.mkdir(mode=0o755)
+    config = folder / "smb.conf"
+    config.write_text(_SAMBA.format(folder=folder, root=root, port=port))
+    add = [program("smbpasswd"), "-c", str(config), "-s", "-a", getpass.getuser()]
+    subprocess.run(add, input=b"secret\nsecret\n", check=True, capture_output=True)
+    smbd = [shutil.which("smbd", path="/usr/sbin") or program("smbd"), "-F", "--no-process-group"]
+    with (folder / "output").open("wb") as log:
+        process = subprocess.Popen(
+            [*smbd, "-s", str(config)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+        )
+        try:
+            wait_for_port(port, process, folder / "output")
+            yield SmbServer(port, root, process)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@pytest.fixture
+def smb_folder(smb_server: SmbServer) -> Path:
+    """A new folder."""
+    root = smb_server.root / f"a root {uuid4().hex}"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def smb_store(
+    smb_server: SmbServer, smb_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FsspecStore]:
+    """That folder by SMB."""
+    monkeypatch.setenv(PASSWORD, "secret")
+    url = f"{smb_server.address}/{quote(smb_folder.name)}"
+    with closing_store(FsspecStore(url)) as store:
+        yield store
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ _BACKENDS: Final[Mapping[str, str]] = {
     "sftp": "sftp.SftpBackend",
     "ssh": "sftp.SftpBackend",
     "ftp": "ftp.FtpBackend",
-    "smb": "folders.SmbBackend",
+    "smb": "smb.SmbBackend",
     "webdav": "webdav.DavBackend",
     "webdavs": "webdav.DavBackend",
     "file": "folders.LocalBackend",

@@ -63,6 +63,11 @@ class Backend:
     def __init__(self, filesystem: Any) -> None:
         self.filesystem = filesystem
 
+    @classmethod
+    def why_refused(cls, name: str) -> str | None:  # noqa: ARG003 - most take all names
+        """What is wrong with a name, as it follows "a name"; None where the service takes it."""
+        return None
+
     def close(self) -> None:
         """Drop the connection, if there is one."""
 

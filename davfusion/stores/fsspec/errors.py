@@ -71,8 +71,14 @@ _STATUSES: Final[dict[int, type[StoreAccessError]]] = {
     504: TransientStoreError,
     507: StoreSpaceLimitError,
 }
-_SHARING_VIOLATION: Final = 0xC0000043
-"""Of SMB: another program has the file open."""
+_NT_STATUSES: Final[dict[int, Meaning]] = {
+    0xC0000022: (StoreAutorizationError, None),  # access denied
+    0xC0000033: (StoreAccessError, 400),  # object name invalid
+    0xC0000043: (TransientStoreError, None),  # sharing violation: another program has it open
+    0xC0000056: (TransientStoreError, None),  # delete pending: the same
+    0xC000007F: (StoreSpaceLimitError, None),  # disk full
+}
+"""Of SMB (MS-ERREF 2.3.1), where smbprotocol gives them no errno."""
 _FTP_FULL: Final = ("452", "552")
 _FTP_LOGIN: Final = ("530", "532")
 
@@ -145,8 +151,8 @@ def _by_kind(error: Exception) -> Meaning | None:
 
 
 def _by_number(error: Exception) -> Meaning | None:
-    if getattr(error, "ntstatus", None) == _SHARING_VIOLATION:
-        return TransientStoreError, None
+    if meaning := _NT_STATUSES.get(getattr(error, "ntstatus", 0)):
+        return meaning
     if isinstance(error, OSError) and error.errno in (errno.ENOTDIR, errno.EISDIR):
         return NoSuchFilesytemObjectError, None
     status = _status_of(error)

@@ -1,7 +1,7 @@
-"""Services with folders of files, by fsspec's common interface: SMB, and fsspec's local files."""
+"""Services with folders of files, by fsspec's common interface: its local files."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import ExitStack, closing
 from typing import Any, ClassVar
 
 from davfusion.stores.fsspec.backend import OWN_INSTANCE, Backend, Info, require_version, version_of
@@ -26,10 +26,11 @@ class FolderBackend(Backend):
         before, after = self.stat(path), None
         while before != after:
             require_version(before, path, etag)
-            file = self.filesystem.open(path, "rb")
-            before, after = self.stat(path), before
-            if before != after:
-                file.close()
+            with ExitStack() as stack:
+                file = stack.enter_context(closing(self.filesystem.open(path, "rb")))
+                before, after = self.stat(path), before
+                if before == after:
+                    stack.pop_all()
         return Part(file, offset, _end(before["bytes"], offset, length))
 
     def remove_directory(self, path: str) -> None:
@@ -47,30 +48,6 @@ class LocalBackend(FolderBackend):
         import os  # noqa: PLC0415
 
         os.utime(path, (when, when))
-
-
-class SmbBackend(FolderBackend):
-    """Files of a Windows or Samba server.
-
-    One that is open may be renamed and removed all the same.
-    """
-
-    features: ClassVar[Features] = replace(FOLDER_FEATURES, case_insensitive_names=True)
-    options: ClassVar[Mapping[str, Any]] = {**OWN_INSTANCE, "share_access": "rwd"}
-
-    def set_modified(self, path: str, when: float) -> None:
-        import smbclient  # noqa: PLC0415 - comes with the extra `smb`
-
-        smbclient.utime(self._address(path), (when, when), port=self.filesystem._port)
-
-    def rename(self, src: str, dst: str) -> None:
-        """fsspec's own refuses to replace a file."""
-        import smbclient  # noqa: PLC0415
-
-        smbclient.replace(self._address(src), self._address(dst), port=self.filesystem._port)
-
-    def _address(self, path: str) -> str:
-        return f"//{self.filesystem.host}{path}".replace("/", "\\")
 
 
 class Part:

@@ -38,6 +38,11 @@ class FtpBackend(FolderBackend):
         self._ftp: ftplib.FTP = filesystem.ftp
         self._ftp.voidcmd("TYPE I")
 
+    @classmethod
+    def why_refused(cls, name: str) -> str | None:
+        """A command is a line."""
+        return "with a line break in it" if {"\r", "\n"} & {*name} else None
+
     def close(self) -> None:
         self._ftp.close()
 

@@ -11,7 +11,9 @@ from davfusion.stores import paths
 from davfusion.stores.errors import (
     AlreadyExistsError,
     NoSuchFilesytemObjectError,
+    PartialFailureError,
     StoreAccessError,
+    StoreAutorizationError,
     TransientStoreError,
 )
 from davfusion.stores.fsspec.backend import Backend
@@ -170,7 +172,8 @@ class Renaming:
     ) -> None:
         """Rename `src` to `dst`, where `held` is."""
         if held is None:
-            self._rename(backend, src, dst)
+            with self._noticing_another(backend, dst):
+                self._rename(backend, src, dst)
         elif held["is_dir"] or moved["is_dir"]:
             self._rename_aside(backend, src, dst)
         else:
@@ -184,13 +187,43 @@ class Renaming:
     def _rename_aside(self, backend: Backend, src: str, dst: str) -> None:
         """Rename `src` to `dst`; what is there is taken away, and comes back if that fails."""
         aside = paths.join(_WORK, f"replaced-{dst.count('/')}-{uuid4().hex}")
-        self._rename(backend, dst, aside + dst)
+        self._rename_there(backend, dst, aside + dst)
+        try:
+            with self._noticing_another(backend, dst):
+                self._rename(backend, src, dst)
+        except _OvertakenError:
+            self._delete_replaced(backend, aside)
+            raise
+        except BaseException:
+            self._rename_there(backend, aside + dst, dst)
+            raise
+        self._delete_replaced(backend, aside)
+
+    def _rename_there(self, backend: Backend, src: str, dst: str) -> None:
+        """Rename what has just been there."""
         try:
             self._rename(backend, src, dst)
-        except BaseException:
-            self._rename(backend, aside + dst, dst)
+        except NoSuchFilesytemObjectError as error:
+            raise _OvertakenError(f"{src} is being changed") from error
+
+    @contextmanager
+    def _noticing_another(self, backend: Backend, dst: str) -> Iterator[None]:
+        """SMB refuses to rename over a file that is open, as one is that another has just put."""
+        try:
+            yield
+        except StoreAutorizationError as error:
+            if self._share.stat_or_none(backend, dst) is None:
+                raise
+            raise _OvertakenError(f"{dst} is being changed") from error
+
+    def _delete_replaced(self, backend: Backend, aside: str) -> None:
+        try:
+            self._delete(backend, aside, is_dir=True)
+        except PartialFailureError:
             raise
-        self._delete(backend, aside, is_dir=True)
+        except StoreAccessError as error:
+            # SMB: a file that is gone but open keeps its folder, until the next start.
+            _log.debug("left for the next start: %s", error)
 
     def _bring_back(self, backend: Backend, aside: str, depth: int) -> None:
         """Rename what is out of the way to where it was, unless something is there."""
@@ -228,7 +261,8 @@ class Renaming:
                 raise StoreAccessError(f"{directory} is a file", 409) from error
             elif not isinstance(error, NoSuchFilesytemObjectError):
                 raise
-            return change()
+            with backend_errors(directory):
+                return change()
 
     def _make_directory(self, backend: Backend, directory: str) -> None:
         """Make `directory` and its missing parents; others may be making them, too."""
@@ -249,6 +283,10 @@ class Renaming:
             self._removal.tree(path)
         else:
             backend.remove(self._share.at(path))
+
+
+class _OvertakenError(TransientStoreError):
+    """Another has put or taken away something just now."""
 
 
 def apart(when: float, held: Metadata) -> float:

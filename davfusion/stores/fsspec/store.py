@@ -50,6 +50,15 @@ class FsspecStore(Store):
     def require_storable(self, path: str) -> None:
         if is_hidden(paths.check_path(path)):
             raise InvalidPathValueError(f"{path}: davfusion keeps that name for itself")
+        for name in path.split("/"):
+            if reason := self._address.backend.why_refused(name):
+                raise InvalidPathValueError(
+                    f"{self._address.name} takes no name {reason}: {name!r}"
+                )
+
+    def _require_target(self, path: str) -> None:
+        require_writable(path)
+        self.require_storable(path)
 
     def check_access(self) -> None:
         """List the root; then remove what uploads left that broke off a day ago or earlier."""
@@ -86,7 +95,7 @@ class FsspecStore(Store):
     ) -> Metadata:
         if paths.check_path(path) == paths.ROOT:
             raise AlreadyExistsError("the root is a directory")
-        require_writable(path)
+        self._require_target(path)
         return self._changes.write(fileobject, path, interrupt_event, if_etag, modified)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
@@ -99,18 +108,20 @@ class FsspecStore(Store):
     def create_directory(self, directory: str) -> None:
         if paths.check_path(directory) == paths.ROOT:
             raise AlreadyExistsError("the root exists")
-        self._changes.create_directory(require_writable(directory))
+        self._require_target(directory)
+        self._changes.create_directory(directory)
 
     def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
         """As the contract says; on the server where that copies files."""
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
+        self._require_target(path_to_dest)
         copy_file = self._changes.copy if self.features.server_side_copy else None
-        copy_between(self, path_to_src, self, require_writable(path_to_dest), copy_file)
+        copy_between(self, path_to_src, self, path_to_dest, copy_file)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
         require_writable(path_to_src)
-        require_writable(path_to_dest)
+        self._require_target(path_to_dest)
         if isinstance(self._changes, Renaming):
             self._changes.move(path_to_src, path_to_dest)
         else:
