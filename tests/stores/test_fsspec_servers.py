@@ -45,7 +45,7 @@ class TestWebDav(ServerConformance):
         return dav_store
 
 
-class TestRcloneWebDav(StoreConformance):
+class TestRcloneWebDav(ServerConformance):
     """A server that has half of a file when a PUT breaks off."""
 
     @pytest.fixture

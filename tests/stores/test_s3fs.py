@@ -44,6 +44,9 @@ class TestS3fs(S3fsConformance):
 
 
 class TestWrittenBackS3fs(S3fsConformance):
+    many = 250
+    """Above, there are pages of 1,000."""
+
     @pytest.fixture
     def store(self, s3fs_store: FsspecStore, tmp_path: Path) -> Iterator[Store]:
         store = MultiprocessingCachingStore(

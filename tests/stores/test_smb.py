@@ -1,6 +1,4 @@
-"""SMB by FsspecStore and smbprotocol, on Debian's Samba: by the contract, alone and cached."""
-
-from pathlib import Path
+"""SMB by FsspecStore and smbprotocol, on Debian's Samba: by the contract."""
 
 import pytest
 
@@ -10,32 +8,21 @@ from davfusion.stores.fsspec.smb import SmbBackend
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import Store
-from tests.conformance import NAMES, StoreConformance, names, put
+from tests.conformance import NAMES, StoreConformance, put
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 SMB_NAMES = [name for name in NAMES if SmbBackend.why_refused(name) is None]
 
 
-class SmbConformance(StoreConformance):
+class TestSmb(StoreConformance):
+    many = 250
+    """It has no pages."""
+
     @pytest.mark.parametrize("name", SMB_NAMES, ids=ascii)
     def test_names(self, store: Store, name: str) -> None:
         super().test_names(store, name)
 
-    def test_more_entries_than_a_page(  # type: ignore[override]
-        self, store: Store, smb_folder: Path
-    ) -> None:
-        """Put there by the server's side: by smbprotocol it takes half a minute."""
-        files = {f"{number:04}" for number in range(1_050)}
-        (smb_folder / "many").mkdir()
-        for name in files:
-            (smb_folder / "many" / name).touch()
-        assert names(store, "/many") == files
-        store.delete("/many", is_dir=True)
-        assert not store.exists("/many")
-
-
-class TestSmb(SmbConformance):
     @pytest.fixture
     def store(self, smb_store: FsspecStore) -> Store:
         """Files that are open are refused for a moment."""
