@@ -89,7 +89,7 @@ def _get(tree: DavTree, request: DavRequest, *, fresh: bool) -> Response:
 def _headers(tree: DavTree, path: str, metadata: Metadata) -> list[tuple[str, str]]:
     headers = [*version_headers(metadata), ("Accept-Ranges", "bytes")]
     checksum = tree.state.checksums.of(path).get(metadata.get("etag", ""))
-    return [*headers, ("OC-Checksum", checksum)] if checksum else headers
+    return [*headers, ("OC-Checksum", checksum.split()[0])] if checksum else headers
 
 
 def _file(tree: DavTree, request: DavRequest, metadata: Metadata) -> Response:

@@ -1,6 +1,6 @@
 """PROPPATCH (RFC 4918 section 9.2): all instructions are carried out, or none."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from xml.etree.ElementTree import Element
 
 from wsgidav.dav_error import DAVError
@@ -8,13 +8,13 @@ from wsgidav.dav_error import DAVError
 from davfusion.provider import xml
 from davfusion.provider.conditions import parse_http_date
 from davfusion.provider.errors import translated
-from davfusion.provider.live_properties import LIVE
+from davfusion.provider.live_properties import FIRST_SECOND, LAST_SECOND, LIVE, OC
 from davfusion.provider.request import XML_TYPE, DavRequest, Response
 from davfusion.provider.tree import DavTree
 from davfusion.provider.xml import DAV
 from davfusion.stores.store import Metadata
 
-_DATE = DAV + "getlastmodified"
+_CHECKSUMS = OC + "checksums"
 _PROTECTED = (
     "<D:status>HTTP/1.1 403 Forbidden</D:status>"
     "<D:error><D:cannot-modify-protected-property/></D:error>"
@@ -61,17 +61,16 @@ def proppatch(tree: DavTree, request: DavRequest) -> Response:
     tree.check_conditions(request, metadata)
     tree.check_locks(request, request.path)
     changes = parse_update(request.body())
-    date = None if metadata["is_dir"] else changes.get(_DATE)
-    refused = [name for name in changes if name in LIVE and not (date and name == _DATE)]
-    when = parse_http_date(xml.parse(date.encode()).text) if date else None
-    if refused:
+    dates = {} if metadata["is_dir"] else _dates(changes)
+    allowed = {*dates, *_confirmed(tree, request.path, metadata, changes)}
+    if refused := [name for name in changes if name in LIVE and name not in allowed]:
         stats = refused_stats(changes, refused)
-    elif date and when is None:
-        stats = refused_stats(changes, [_DATE], _UNREADABLE)
+    elif unreadable := [name for name, when in dates.items() if when is None]:
+        stats = refused_stats(changes, unreadable, _UNREADABLE)
     else:
-        if when is not None:
-            _set_modified(tree, request.path, metadata, when)
-        _change_dead(tree, request.path, changes)
+        for when in [*dates.values()][-1:]:
+            _set_modified(tree, request.path, metadata, when or 0)
+        _change_dead(tree, request.path, changes, allowed)
         stats = _propstat(list(changes), _OK)
     href = request.href(request.path, is_dir=metadata["is_dir"])
     body = (
@@ -81,23 +80,60 @@ def proppatch(tree: DavTree, request: DavRequest) -> Response:
     return Response(207, [("Content-Type", XML_TYPE)], body.encode())
 
 
+def _seconds(value: str | None) -> int | None:
+    digits = (value or "").strip()
+    is_number = digits.isascii() and digits.removeprefix("-").isdigit() and len(digits) < 16
+    when = int(digits) if is_number else LAST_SECOND + 1
+    return when if FIRST_SECOND <= when <= LAST_SECOND else None
+
+
+_DATES = {DAV + "getlastmodified": parse_http_date, DAV + "lastmodified": _seconds}
+"""What sets a file's date. The second is Nextcloud's, which rclone uses too."""
+
+
+def _dates(changes: Mapping[str, str | None]) -> dict[str, int | None]:
+    """The dates that are to be set; None for one that cannot be read."""
+    return {
+        name: _DATES[name](xml.parse(value.encode()).text)
+        for name, value in changes.items()
+        if name in _DATES and value is not None
+    }
+
+
+def _confirmed(
+    tree: DavTree, path: str, metadata: Metadata, changes: Mapping[str, str | None]
+) -> list[str]:
+    """The checksum that rclone sends with a date, if it is what is known of the content."""
+    element = changes.get(_CHECKSUMS)
+    known = tree.state.checksums.of(path).get(metadata.get("etag", "")) if element else None
+    if element is None or known is None:
+        return []
+    told = "".join(xml.parse(element.encode()).itertext()).strip()
+    return [_CHECKSUMS] if told.lower() in known.lower().split() else []
+
+
 def _set_modified(tree: DavTree, path: str, metadata: Metadata, when: int) -> None:
     """No service changes a date alone: the content is stored again with it."""
     if when == int(metadata["modified"]):
         return
     etag = metadata.get("etag")
+    checksum = tree.state.checksums.of(path).get(etag or "")
     with translated(), tree.store.open_read(path, etag=etag) as content:
-        tree.store.store_fileobject(
+        stored = tree.store.store_fileobject(
             content,
             path,
             if_etag=etag,
             modified=when,
             content_type=metadata.get("content_type"),
         )
+    if checksum is not None:
+        tree.state.note_checksum(path, stored.get("etag", ""), checksum)
 
 
-def _change_dead(tree: DavTree, path: str, changes: Mapping[str, str | None]) -> None:
-    dead = {name: value for name, value in changes.items() if name not in LIVE}
+def _change_dead(
+    tree: DavTree, path: str, changes: Mapping[str, str | None], live: Collection[str]
+) -> None:
+    dead = {name: value for name, value in changes.items() if name not in {*LIVE, *live}}
     removed = [name for name, value in dead.items() if value is None]
     if dead:
         values = {name: value for name, value in dead.items() if value is not None}

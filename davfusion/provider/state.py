@@ -45,7 +45,7 @@ class State:
         self.sync = SyncLog(log_path)
         sums = Database(sums_path, properties.SCHEMA, durable=False)
         self.checksums = properties.DeadProperties(Sparse(sums, ("property",)))
-        """ETag -> what a client sent as OC-Checksum with that version."""
+        """ETag -> checksums of that version, separated by spaces: what a client sent, and MD5."""
         self._tables = (self.properties, self.checksums)
         self._open = (database, self.sync, sums)
 

@@ -42,14 +42,14 @@ class Adler32:
         return self._value.to_bytes(4, "big")
 
 
-def expected_digests(request: DavRequest) -> list[tuple[Digest, bytes]]:
+def expected_digests(request: DavRequest) -> list[tuple[Digest, bytes | None]]:
     """(a new digest, its value to be) for each digest of the body that the client sent.
 
     Content-MD5 (RFC 1864), Digest (RFC 3230), Content-Digest and Repr-Digest (RFC 9530),
     OC-Checksum (ownCloud). Raises DAVError 400 for a known digest that cannot be read; algorithms
     that are not known are passed over.
     """
-    found: list[tuple[Digest, bytes]] = []
+    found: list[tuple[Digest, bytes | None]] = []
     try:
         if header := request.header("Content-MD5"):
             found.append((_new("md5"), base64.b64decode(header.strip(), validate=True)))
@@ -74,11 +74,14 @@ class UploadBody:
 
     The read that would give out the last bytes raises DAVError 400 when bytes are missing or a
     digest differs, and calls `at_end`, which may still refuse. So does one that meets a broken
-    connection or a broken chunk.
+    connection or a broken chunk. A digest that is to have the value None is only made.
     """
 
     def __init__(
-        self, environ: Environ, digests: list[tuple[Digest, bytes]], at_end: Callable[[], None]
+        self,
+        environ: Environ,
+        digests: list[tuple[Digest, bytes | None]],
+        at_end: Callable[[], None],
     ) -> None:
         self._environ = environ
         length = environ.get("CONTENT_LENGTH")
@@ -111,7 +114,7 @@ class UploadBody:
         self._is_checked = True
         if self._left:
             raise DAVError(400, f"The body ended {self._left} bytes early.")
-        if any(digest.digest() != value for digest, value in self._digests):
+        if any(value not in (None, digest.digest()) for digest, value in self._digests):
             raise DAVError(400, "The body does not match the digest sent with it.")
         self._at_end()
 
@@ -142,8 +145,12 @@ def put(tree: DavTree, request: DavRequest) -> Response:
     tree.check_conditions(request, existing)
     check_locks()
     modified = client_mtime(request)
+    digests, checksum = expected_digests(request), (request.header("OC-Checksum") or "").strip()
+    md5 = hashlib.md5(usedforsecurity=False) if _OC_CHECKSUM.fullmatch(checksum) else None
+    if md5:
+        digests.append((md5, None))
     # A LOCK granted while the body came in is honoured too, hence the second check.
-    body = UploadBody(request.environ, expected_digests(request), check_locks)
+    body = UploadBody(request.environ, digests, check_locks)
     with translated():
         stored = tree.store.store_fileobject(
             body,
@@ -152,12 +159,18 @@ def put(tree: DavTree, request: DavRequest) -> Response:
             modified=modified,
             content_type=_media_type(request),
         )
-    if (checksum := request.header("OC-Checksum")) and _OC_CHECKSUM.fullmatch(checksum):
-        tree.state.note_checksum(request.path, stored.get("etag", ""), checksum.strip())
+    if md5:
+        known = _with_md5(checksum, md5.hexdigest())
+        tree.state.note_checksum(request.path, stored.get("etag", ""), known)
     headers = version_headers(stored)
     if modified is not None:
         headers.append(("X-OC-Mtime", "accepted"))
     return Response(204 if existing else 201, headers)
+
+
+def _with_md5(checksum: str, md5: str) -> str:
+    """As ownCloud tells checksums: rclone sends SHA-1 there, and compares by MD5 alone."""
+    return checksum if checksum[:4].upper() == "MD5:" else f"{checksum} MD5:{md5}"
 
 
 def client_mtime(request: DavRequest) -> float | None:

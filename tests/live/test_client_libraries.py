@@ -133,6 +133,11 @@ def test_rclone_syncs_both_ways(s3_share: Serving, tmp_path: Path) -> None:
     run(*rclone, "check", "--download", str(here), ":webdav:tree")
     assert (here / "folder 1" / "file 1.txt").read_text() == "changed there\n"
     assert not list((here / "folder 3").rglob("*.txt"))
+    uploads = s3_share.log.read_text().count('"PUT ')
+    os.utime(here / "folder 1" / "file 1.txt", (1_500_000_000, 1_500_000_000))
+    run(*rclone, "sync", str(here), ":webdav:tree")
+    assert "2017-07-14 02:40:00" in run(*rclone, "lsl", ":webdav:tree/folder 1/file 1.txt")
+    assert s3_share.log.read_text().count('"PUT ') == uploads, "by its checksum it is the same"
 
 
 def test_joplin_syncs_two_profiles(s3_share: Serving, tmp_path: Path) -> None:

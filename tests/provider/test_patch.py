@@ -170,3 +170,23 @@ def test_any_range_is_read_or_refused(header: str, size: int) -> None:
     else:
         assert 0 <= start <= size
         assert length is None or length > 0
+
+
+def test_a_checksum_is_told_again_as_rclone_asks_nextcloud_for_it() -> None:
+    store = ObservedStore(MemoryStore())
+    client = DavClient(store)
+
+    def asked(kind: str) -> Reply:
+        return client("PATCH", "/f", headers={"X-Recalculate-Hash": kind})
+
+    client.put("/f", b"content", OC_Checksum="SHA1:040f06fd774092478d450774f5ba30c5da78acc8")
+    for kind, checksum in (
+        ("sha1", "SHA1:040f06fd774092478d450774f5ba30c5da78acc8"),
+        ("MD5", "MD5:9a0364b9e99bb480dd25e1f0284c8555"),
+    ):
+        assert (asked(kind).status, asked(kind).headers["oc-checksum"]) == (204, checksum)
+    assert store.calls["open_read"] == 0
+    assert asked("sha256").headers["oc-checksum"].startswith("SHA256:ed7002b439e9ac845f22357d822b")
+    assert asked("sha256").status == 204
+    assert store.calls["open_read"] == 1
+    assert asked("crc").status == 400

@@ -226,6 +226,27 @@ def test_the_date_of_a_file_can_be_set(client: DavClient) -> None:
     assert "{urn:x:}colour" in client.propfind("/dated").properties()["/dated"]
 
 
+def test_rclone_sets_a_date_and_confirms_the_checksum(client: DavClient) -> None:
+    name = "http://owncloud.org/ns"
+    query = f'<propfind xmlns="DAV:"><prop><checksums xmlns="{name}"/></prop></propfind>'.encode()
+    known = "SHA1:040f06fd774092478d450774f5ba30c5da78acc8"
+
+    def dated(seconds: str, told: str) -> bytes:
+        checksum = f'<o:checksums xmlns:o="{name}"><o:checksum>{told}</o:checksum></o:checksums>'
+        inner = f"<D:lastmodified>{seconds}</D:lastmodified>"
+        return client.proppatch("/f", inner + (checksum if told else "")).body
+
+    client.put("/f", b"content", OC_Checksum=known)
+    for seconds, told in (("1500000000", known), ("-1", known.lower()), ("1500000001", "")):
+        assert dated(seconds, told).count(b" 200 ") == 1
+        assert client.store.get_modified("/f") == int(seconds)
+        assert known.encode() in client("PROPFIND", "/f", query, {"Depth": "0"}).body
+    assert b"403" in dated("7", "SHA1:00")
+    assert b"409" in dated("1e9", "")
+    assert b"409" in dated("9" * 15, known)
+    assert client.store.get_modified("/f") == 1_500_000_001
+
+
 @pytest.mark.parametrize(
     ("path", "inner", "status"),
     [

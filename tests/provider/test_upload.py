@@ -126,6 +126,8 @@ def test_a_lock_taken_while_the_body_comes_in_is_honoured(client: DavClient) -> 
 
 
 SUM = "SHA1:040f06fd774092478d450774f5ba30c5da78acc8"  # of `content`
+SUMS = f"{SUM} MD5:9a0364b9e99bb480dd25e1f0284c8555"
+"""With what rclone compares by."""
 
 
 def test_a_checksum_is_given_back_with_the_version_it_came_with(tmp_path: Path) -> None:
@@ -141,10 +143,12 @@ def test_a_checksum_is_given_back_with_the_version_it_came_with(tmp_path: Path) 
 
     client.put("/a", b"content", OC_Checksum=SUM)
     assert client.get("/a").headers["oc-checksum"] == SUM
-    assert (known("/a", "0"), known("/a", "1")) == (SUM, SUM)
+    assert (known("/a", "0"), known("/a", "1")) == (SUMS, SUMS)
     client("COPY", "/a", headers={"Destination": "/c"})
     client("MOVE", "/a", headers={"Destination": "/b"})
-    assert (known("/b", "0"), known("/c", "1")) == (SUM, SUM)
+    assert (known("/b", "0"), known("/c", "1")) == (SUMS, SUMS)
+    client.put("/d", b"content", OC_Checksum=SUMS.split()[1])
+    assert known("/d", "0") == SUMS.split()[1]
     client.state.close()
     client = DavClient(client.store, State(tmp_path / "state.sqlite"))
     assert client("HEAD", "/b").headers["oc-checksum"] == SUM
