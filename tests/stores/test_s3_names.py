@@ -267,6 +267,22 @@ def test_names_that_are_refused(store: S3Store, path: str) -> None:
     assert names(store, "/") == {"file"}
 
 
+def test_nobody_is_asked_about_a_key_that_is_too_long() -> None:
+    store = S3Store(
+        "bucket",
+        endpoint_url="http://127.0.0.1:1",
+        region="us-east-1",
+        access_key_id="key",
+        secret_access_key="secret",
+    )
+    path = "/" + "x" * 1025
+    assert not store.exists(path)
+    with pytest.raises(NoSuchFilesytemObjectError):
+        store.get_directory_metadata(path)
+    store.delete(path)
+    store.reconnect()
+
+
 @pytest.mark.live
 def test_the_longest_key(store: S3Store, s3_client: Any, bucket: str) -> None:
     path = f"/{'d' * 200}" * 4 + f"/{'e' * 213}"
