@@ -85,6 +85,14 @@ WINDOWS = [
     Step("PUT /folder/other.txt", 201, "old"),
     Step("MOVE /folder/New.txt -> /folder/other.txt", 412, sends={"Overwrite": "F"}),
     Step("GET /folder/desktop.ini", 404),
+    Step("PUT /folder/a:b?|. ", 201, "of another system"),  # no Windows disk holds that name
+    Step(
+        "PROPFIND /folder",
+        207,
+        sends=ONE,
+        wants={"body": "/folder/a(:|%3A)b%3F%7C[.]%20</D:href>"},
+    ),
+    Step("MOVE /folder/a:b?|.  -> /folder/renamed.txt", 201),
 ]
 FINDER = [
     Step("OPTIONS /", 200, wants={"dav": r"\b2\b"}),  # else the mount is read-only
