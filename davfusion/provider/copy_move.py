@@ -103,10 +103,10 @@ def _checked(tree: DavTree, request: DavRequest) -> Transfer:
     source = tree.target(request)
     tree.check_conditions(request, source)
     target, there = _destination(request)
-    if target is tree:
-        _check_apart(request.path, there.path, source)
-    elif there.path == paths.ROOT:
+    if target is not tree and there.path == paths.ROOT:
         raise DAVError(403, "A share cannot be replaced.")
+    # Two shares may show the same folder, or one a folder of the other.
+    _check_apart(tree.store.location(request.path), target.store.location(there.path), source)
     replaced = target.presumed(there.path)
     if replaced is None:
         target.check_parent(there.path)

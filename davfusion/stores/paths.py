@@ -50,6 +50,11 @@ def join(directory: str, child: str) -> str:
     return f"{directory}{child}" if directory == ROOT else f"{directory}/{child}"
 
 
+def under(root: str, path: str) -> str:
+    """What `path` is called where `root` stands for the root; `root` may end with a slash."""
+    return root.rstrip("/") + ("" if path == ROOT else path)
+
+
 def is_below(path: str, directory: str) -> bool:
     """Whether `path` lies somewhere below `directory`; nothing lies below itself."""
     return path != directory and path.startswith(prefix(directory))

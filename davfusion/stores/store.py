@@ -151,6 +151,10 @@ class Store:
         """
         return paths.check_path(path)
 
+    def location(self, path: str) -> str:
+        """Where `path` lies, in the words of all stores that reach the same; makes no call."""
+        return paths.under(f"{id(self):x}:", path)
+
     def require_storable(self, path: str) -> None:
         """InvalidPathValueError where the service takes nothing of that name; makes no call.
 
@@ -370,11 +374,7 @@ class Store:
         return False
 
     def forget(self, path: str) -> None:
-        """Drop what is cached of `path`, so that the next call about it asks the service.
-
-        For a decision that must not rest on an old answer; also an answer that is on its way
-        just now is not kept. A store that caches nothing does nothing.
-        """
+        """Drop what is cached of `path`, and answers under way: the next call asks the service."""
         paths.check_path(path)
 
     def reconnect(self) -> None:

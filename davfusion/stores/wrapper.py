@@ -50,6 +50,9 @@ class StoreWrapper(Store):
     def canonical_path(self, path: str) -> str:
         return self._store.canonical_path(path)
 
+    def location(self, path: str) -> str:
+        return self._store.location(path)
+
     def require_storable(self, path: str) -> None:
         self._store.require_storable(path)
 

@@ -3,12 +3,14 @@
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from davfusion.provider.shares import Share, Shares
 from davfusion.provider.state import State
 from davfusion.provider.tree import DavTree
+from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.observed import ObservedStore
 from davfusion.stores.store import Features, ReadableStream, Store, TransientStoreError
@@ -242,3 +244,40 @@ def test_within_a_share_its_store_copies_by_itself() -> None:
     assert client("COPY", "/photos/2026", headers={"Destination": "/photos/new"}).status == 201
     assert photos.calls["duplicate"] == 1
     assert photos.calls["open_read"] == 0
+
+
+def overlapping(tmp_path: Path, **folders: str) -> DavClient:
+    """Shares of folders below one, with a file in the innermost."""
+    (tmp_path / "photos" / "2026").mkdir(parents=True)
+    (tmp_path / "photos" / "2026" / "a.jpg").write_bytes(b"picture")
+    return tree_of(**{name: LocalStore(tmp_path / path) for name, path in folders.items()})
+
+
+@pytest.mark.parametrize("method", ["COPY", "MOVE"])
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        ("/photos/2026/a.jpg", "/all/photos/2026/a.jpg"),
+        ("/all/photos/2026/a.jpg", "/photos/2026/a.jpg"),
+        ("/twin/photos", "/all/photos"),
+        ("/all/photos", "/photos/2026/new"),
+        ("/photos/2026/a.jpg", "/all/photos"),
+    ],
+    ids=["file", "file the other way", "folder", "into itself", "over what holds it"],
+)
+def test_one_place_that_two_shares_show_does_not_replace_itself(
+    tmp_path: Path, method: str, source: str, destination: str
+) -> None:
+    client = overlapping(tmp_path, all="", twin=".", photos="photos")
+    assert client(method, source, headers={"Destination": destination}).status == 403
+    assert client.get("/all/photos/2026/a.jpg").body == b"picture"
+    assert client.get("/photos/2026/new").status == 404
+
+
+@pytest.mark.parametrize("method", ["COPY", "MOVE"])
+def test_shares_of_one_place_give_each_other_what_is_apart(tmp_path: Path, method: str) -> None:
+    client = overlapping(tmp_path, all="", photos="photos")
+    headers = {"Destination": "/all/photos/2026/b.jpg"}
+    assert client(method, "/photos/2026/a.jpg", headers=headers).status == 201
+    assert client.get("/photos/2026/b.jpg").body == b"picture"
+    assert client.get("/photos/2026/a.jpg").status == (200 if method == "COPY" else 404)

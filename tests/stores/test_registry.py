@@ -48,6 +48,22 @@ def test_s3() -> None:
         assert store.get_name() == f"s3://bucket/some/prefix{where}"
 
 
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        ("s3://bucket", "s3://bucket/a/b/"),
+        ("dropbox:", "dropbox:/A/b"),
+        ("webdav://me@host/x", "webdav://me@host/x/a/b/"),
+        ("webdav://me@host/x%20y", "webdav://me@host/x%20y/a/b"),
+    ],
+)
+def test_stores_of_one_service_agree_on_where_a_path_lies(outer: str, inner: str) -> None:
+    one, other = open_store(outer), open_store(inner)
+    assert one.location("/a/b/f") == other.location("/f")
+    assert one.location("/a/b") == other.location("/")
+    assert one.location("/") != other.location("/")
+
+
 def test_dropbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAVFUSION_DROPBOX_TOKEN", raising=False)
     for target in ("dropbox:/some/Folder", "dropbox:some/Folder/", "dropbox://some/Folder"):

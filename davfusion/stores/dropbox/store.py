@@ -27,6 +27,7 @@ from davfusion.stores.dropbox.upload import LARGEST, Once, Uploader, commit_info
 from davfusion.stores.feed import Feed
 from davfusion.stores.retry import DEFAULT_POLICY, Effort, RetryPolicy
 from davfusion.stores.source import opened
+from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
     UNDATED_DIRECTORY,
     AlreadyExistsError,
@@ -272,6 +273,10 @@ class DropboxStore(Store):
         """
         folder, account = f"dropbox:{self._places.root or '/'}", self._connection.account
         return f"{folder} of {account}" if account else folder
+
+    def location(self, path: str) -> str:
+        root = f"{self._connection.account} dropbox:{self._places.root}"
+        return fold(paths.under(root, path))
 
     def account_info(self) -> str:
         """The user's name and address; one request."""

@@ -7,6 +7,7 @@ whether threads may share a connection) is said by a Backend for each kind of se
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import unquote
 
 from davfusion.stores import paths
 from davfusion.stores.errors import InvalidPathValueError
@@ -142,6 +143,9 @@ class FsspecStore(Store):
 
     def get_name(self) -> str:
         return self._address.name
+
+    def location(self, path: str) -> str:
+        return paths.under(unquote(self._address.name), path)
 
     def reconnect(self) -> None:
         self._connections.close()

@@ -229,6 +229,9 @@ class LocalStore(Store):
     def get_name(self) -> str:
         return f"local:{self._paths.root}"
 
+    def location(self, path: str) -> str:
+        return paths.under(f"local:{self._paths.root.as_posix()}", path)
+
     def _shown(self, path: str) -> tuple[Path, os.stat_result]:
         real = self._paths.existing(path)
         status = real.stat()

@@ -301,6 +301,9 @@ class S3Store(Store):
         host = foreign_host(self._settings)
         return f"{self._address} at {host}" if host else self._address
 
+    def location(self, path: str) -> str:
+        return paths.under(f"{foreign_host(self._settings)} {self._address}", path)
+
     def warm_up(self, connections: int) -> bool:
         """As the contract says; a LIST on each connection, that of the first is of the root."""
         submit = self._connection.pool.submit
