@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from davfusion.cache import answers, changes, rows
 from davfusion.cache.disposable import DisposableDatabase
 from davfusion.cache.entry import DIRECTORY, FILE, LAG_SECONDS, Entry, Moment
+from davfusion.cache.watched_clock import TOLERANCE
 from davfusion.stores.store import Metadata
 
 T = TypeVar("T")
@@ -64,6 +65,10 @@ class ListingTable:
         listings = now - age - LAG_SECONDS - REMEMBERED
         ends = rows.Ends(absent, listings, listings - age - LAG_SECONDS)
         self._write(lambda db: rows.prune(db, ends), None)
+
+    def end_fresher(self, now: float, age: float) -> None:
+        """End at `now` what would hold for longer than `age`, by a clock that was ahead."""
+        self._write(lambda db: rows.end_fresher(db, now, now + age + TOLERANCE), None)
 
     def find(self, path: str, now: float) -> Entry | None:
         """What is known of `path` at `now`, ABSENT included; None: unknown."""

@@ -13,6 +13,7 @@ from davfusion.cache.listings import ListingTable
 from davfusion.cache.prefetching import Prefetcher
 from davfusion.cache.recorded_walk import RecordedWalk
 from davfusion.cache.revalidation import Revalidator, Submit
+from davfusion.cache.watched_clock import WatchedClock
 from davfusion.memo import Validity
 from davfusion.stores import paths
 from davfusion.stores.errors import StoreAwayError
@@ -75,7 +76,7 @@ class MetadataCachingStore(StoreWrapper):
         self._prefetcher = Prefetcher(self._prefetch, self._walk_ahead)
         self._age = cache_expiration_time
         self._listings = listings or ListingTable()
-        self._clock = clock
+        self._clock = WatchedClock(clock, partial(self._listings.end_fresher, age=self._age))
         self._figures: dict[str, tuple[int | None, float]] = {}
 
     @property

@@ -7,10 +7,11 @@ from itertools import islice
 
 from davfusion.cache import journal_rows, schedule
 from davfusion.cache.filestore import FileStore
-from davfusion.cache.journal import Journal
+from davfusion.cache.journal import LONGEST_DELAY, Journal
 from davfusion.cache.journal_rows import Alias
 from davfusion.cache.pending import ABSENT, COLUMNS, DIRECTORY, FAILED, FILE, NOTHING, WAITING, Row
 from davfusion.cache.spool import remove_content, set_apart
+from davfusion.cache.watched_clock import WatchedClock
 from davfusion.database import below
 from davfusion.stores import paths
 from davfusion.stores.store import Metadata
@@ -40,11 +41,18 @@ class Outbox:
         self._spool = spool
         self._unsettled = unsettled
         self._done: list[tuple[Row, Metadata | None]] = []
+        self._clock = WatchedClock(journal.clock, self._shorten)
 
     def begin(self) -> None:
         """A mover starts: nothing is being sent, whatever the one before was doing."""
         with self._database.transaction() as db:
             db.execute("DELETE FROM sending")
+
+    def _shorten(self, now: float) -> None:
+        """Have nothing wait for longer than a change may, by a clock that was ahead."""
+        latest = now + LONGEST_DELAY
+        with self._database.transaction() as db:
+            db.execute("UPDATE pending SET due = ? WHERE due > ?", (latest, latest))
 
     def retry_failed(self, above: Iterable[str] = (paths.ROOT,)) -> int:
         """Have what failed for good tried again, of these paths and all below them.
@@ -79,7 +87,7 @@ class Outbox:
 
         They are as they were before; `begun` tells whether one was tried before.
         """
-        now = self._journal.clock()
+        now = self._clock()
         chosen = self._choose(now, room)
         if not chosen:
             return []

@@ -213,6 +213,12 @@ def prune(db: sqlite3.Connection, ends: Ends) -> None:
     db.execute("DELETE FROM listing WHERE abs(expires) <= ?", (ends.listings,))
 
 
+def end_fresher(db: sqlite3.Connection, now: float, latest: float) -> None:
+    for table in ("entry", "listing"):
+        sql = f"UPDATE {table} SET expires = ? WHERE expires > ?"  # noqa: S608 - constants
+        db.execute(sql, (now, latest))
+
+
 def drop_below(db: sqlite3.Connection, path: str) -> None:
     for table in ("entry", "listing"):
         sql = f"DELETE FROM {table} WHERE {BELOW}"  # noqa: S608 - constants

@@ -78,6 +78,26 @@ def test_polling_does_not_prolong_the_age(
     assert names(share, "/") == {"mine", "outside"}
 
 
+@pytest.mark.parametrize("is_new_run", [False, True])
+def test_a_clock_that_was_ahead_makes_nothing_hold_for_longer(
+    share: MetadataCachingStore,
+    listings: ListingTable,
+    service: Service,
+    foreign: MemoryStore,
+    clock: Clock,
+    is_new_run: bool,
+) -> None:
+    clock.now += 86400
+    assert names(share, "/") == set()
+    assert not share.exists("/outside")
+    clock.now -= 86400
+    put(foreign, "/outside")
+    if is_new_run:
+        share = MetadataCachingStore(service, AGE, listings=listings, clock=clock)
+    assert share.exists("/outside")
+    assert names(share, "/") == {"outside"}
+
+
 def test_our_own_change_holds_for_the_age_after_it(
     share: MetadataCachingStore, service: Service, foreign: MemoryStore, clock: Clock
 ) -> None:

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import pytest
 
+from davfusion.cache.journal import LONGEST_DELAY
 from davfusion.cache.mover import BATCH, Mover, MoverThread
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.stores.store import Metadata, TransientStoreError, Upload
@@ -115,6 +116,29 @@ def test_what_changes_all_the_time_is_sent_after_a_minute(
         clock.now += 0.5
         mover.step()
     assert 59 < clock.now - began <= 60
+
+
+def test_a_clock_that_is_set_back_puts_nothing_off(
+    drive: MultiprocessingCachingStore, mover: Mover, service: Meeting, clock: Clock
+) -> None:
+    put(drive, "/a")
+    assert not mover.step()
+    clock.now -= 3600
+    assert not mover.step()
+    clock.now += LONGEST_DELAY
+    assert mover.step() == 1
+    assert service.exists("/a")
+
+
+def test_what_was_written_by_a_clock_far_ahead_is_sent_after_a_start(
+    drive: MultiprocessingCachingStore, mover: Mover, service: Meeting, clock: Clock
+) -> None:
+    put(drive, "/a")
+    clock.now -= 365 * 86400
+    assert not mover.step()
+    clock.now += LONGEST_DELAY
+    assert mover.step() == 1
+    assert service.exists("/a")
 
 
 def test_small_files_are_sent_at_the_same_time(
