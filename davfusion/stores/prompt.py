@@ -67,6 +67,7 @@ class PromptStore(StoreWrapper):
         self._pause = pause
         self._tell = tell
         self._pool = BackgroundPool(THREADS, "prompt")
+        self._probes = BackgroundPool(THREADS, "probe")  # so that no probe waits for long changes
         self._lock = threading.Lock()
         self._away: str | None = None
         self._is_watched = False
@@ -255,7 +256,7 @@ class PromptStore(StoreWrapper):
             self._tell(None)
 
     def _probe(self) -> Future[object]:
-        return self._pool.submit(self._probed.get_directory_metadata, PROBED)
+        return self._probes.submit(self._probed.get_directory_metadata, PROBED)
 
 
 def _comes(answer: Future[Any], seconds: float) -> bool:

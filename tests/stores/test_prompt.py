@@ -23,7 +23,7 @@ from davfusion.stores.errors import (
     UnreachableError,
 )
 from davfusion.stores.memory import MemoryStore, MemoryTree
-from davfusion.stores.prompt import PROBED, RETRY_AFTER, PromptStore
+from davfusion.stores.prompt import PROBED, RETRY_AFTER, THREADS, PromptStore
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.s3.store import S3Store
@@ -225,6 +225,18 @@ def test_a_long_listing_is_waited_for_while_the_service_answers(prompt: Prompt) 
     inner = MemoryStore()
     put_all(inner, [f"/{number}" for number in range(5)])
     assert len(names(prompt(Slow(inner, 3), patience=0.4), "/")) == 5
+
+
+def test_many_long_changes_do_not_make_the_store_away(prompt: Prompt) -> None:
+    inner = MemoryStore()
+    put_all(inner, [f"/{number}" for number in range(5)])
+    slow = Slow(inner, 4 * THREADS)
+    store = prompt(slow, patience=1.0)
+    changes = BackgroundPool(THREADS, "change")
+    copies = [changes.submit(store.duplicate, "/1", f"/copy {n}") for n in range(THREADS)]
+    assert len(names(store, "/")) >= 5
+    for copy in copies:
+        copy.result(PLENTY)
 
 
 def test_a_single_path_that_hangs_does_not_make_the_store_away(prompt: Prompt) -> None:
