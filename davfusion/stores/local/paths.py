@@ -28,9 +28,22 @@ class LocalPaths:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._disk = next(filter(os.path.ismount, [root, *root.parents]), root)
+
+    def require_root(self) -> None:
+        """StoreAccessError where the root has gone, or the disk on it: nothing was deleted there.
+
+        A sync client would take for deleted what is answered not to be there.
+        """
+        if not (os.path.isdir(self.root) and self._is_mounted()):  # noqa: PTH112 - never raises
+            raise StoreAccessError(f"the folder {self.root} is not there just now", 502)
+
+    def _is_mounted(self) -> bool:
+        return self._disk == self._disk.parent or os.path.ismount(self._disk)
 
     def existing(self, path: str) -> Path:
         """The real place of `path` for reading; NoSuchFilesytemObjectError where it is hidden."""
+        self.require_root()
         real = self._real(self._plain(path))
         if _is_work(path) or _reserved_in(path) or not self._holds(real):
             raise NoSuchFilesytemObjectError(path)
@@ -38,6 +51,7 @@ class LocalPaths:
 
     def entry(self, path: str) -> Path:
         """The name to create, replace or remove; a link at the end is not followed."""
+        self.require_root()
         if reserved := _reserved_in(path):
             raise StoreAccessError(f"this system cannot store the name {reserved!r}", 400)
         plain = self._plain(path)
@@ -50,6 +64,7 @@ class LocalPaths:
         """As Store.require_storable, by what the system says of the root's file system."""
         if _is_work(path) or _reserved_in(path):
             raise InvalidPathValueError(f"{path} is not for writing")
+        self.require_root()
         longest_name, longest_path = longest_names(self.root)
         if (
             max(len(name.encode()) for name in path.split("/")) > longest_name

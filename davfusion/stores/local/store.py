@@ -43,6 +43,7 @@ from davfusion.stores.store import (
     SourceStream,
     Store,
     StoreAccessError,
+    StoreAutorizationError,
     StoreSpaceLimitError,
     TransientStoreError,
 )
@@ -96,12 +97,12 @@ class LocalStore(Store):
             return {name: metadata_of(status) for name, status in listing}
 
     def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
-        """As the contract says; what cannot be read below `directory` is left out, and logged."""
+        """As the contract says; what may not be read below `directory` is left out, and logged."""
 
         def listing(below: str) -> dict[str, Metadata]:
             try:
                 return self.get_directory_metadata(below)
-            except StoreAccessError as error:
+            except (NoSuchFilesytemObjectError, StoreAutorizationError) as error:
                 if below == directory:
                     raise
                 _log.warning("left out of the walk of %s: %s", directory, error)
