@@ -55,8 +55,12 @@ class State:
             database.close()
 
     def note_checksum(self, path: str, etag: str, checksum: str) -> None:
-        """The version `etag` has that checksum; those of earlier versions are forgotten."""
-        self.checksums.change(path, {etag: checksum}, self.checksums.of(path).keys() - {etag})
+        """The version `etag` has that checksum; those of earlier versions are forgotten.
+
+        Of a version that nothing tells from the next (""), none is noted.
+        """
+        noted = {etag: checksum} if etag else {}
+        self.checksums.change(path, noted, self.checksums.of(path).keys() - {etag})
 
     def copied(
         self,

@@ -104,3 +104,10 @@ def test_a_sound_file_is_left_alone(path: Path, caplog: pytest.LogCaptureFixture
     state.close()
     assert not list(path.parent.glob("*.damaged-*"))
     assert caplog.records == []
+
+
+def test_no_checksum_is_kept_for_content_that_has_no_version() -> None:
+    state = State(None)
+    state.note_checksum("/f", "1", "MD5:0")
+    state.note_checksum("/f", "", "MD5:1")
+    assert state.checksums.of("/f") == {}
