@@ -66,6 +66,16 @@ class TestCachedSftp(ServerConformance):
         return CachingStore(RetryingStore(sftp_store), cache_dir=tmp_path / "cache")
 
 
+class TestWrittenBackFtp(TestFtp):
+    @pytest.fixture
+    def store(self, ftp_store: FsspecStore, tmp_path: Path) -> Iterator[Store]:
+        store = MultiprocessingCachingStore(
+            RetryingStore(ftp_store), cache_dir=tmp_path / "cache", write_back_delay=0
+        )
+        yield store
+        store.close()
+
+
 class TestWrittenBackWebDav(ServerConformance):
     @pytest.fixture
     def store(self, dav_store: FsspecStore, tmp_path: Path) -> Iterator[Store]:
