@@ -32,6 +32,7 @@ _KINDS: Final = {
     "dataclass_type": "a mapping with keys of its own",
     "dict_type": "a mapping",
     "mapping_type": "a mapping",
+    "path_type": "a path, as text in quotes",
     "tuple_type": "a list",
 }
 _LONGEST_SECRET: Final = 64 * 1024

@@ -149,3 +149,10 @@ def test_a_folder_needs_no_sdk(tmp_path: Path) -> None:
     )
     shown = subprocess.check_output([sys.executable, "-c", program, str(tmp_path)], text=True)
     assert shown == "set()\n"
+
+
+@pytest.mark.parametrize("scheme", ["sftp", "ftp", "webdav", "webdavs", "smb"])
+def test_options_that_a_scheme_does_not_know(scheme: str) -> None:
+    assert open_store(f"{scheme}://host/share", {"password": "x"}).get_name()
+    with pytest.raises(TargetError, match=r"no option pasword; there are .*password"):
+        open_store(f"{scheme}://host/share", {"pasword": "x"})

@@ -1,8 +1,9 @@
 """From a URL to the filesystem it names."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -61,6 +62,7 @@ def parse(url: str, options: Mapping[str, Any]) -> Address:
     backend = _backend(scheme)
     filesystem_class: Any = backend.filesystem_class or get_filesystem_class(scheme)
     if scheme in _HOSTS:
+        _require_known(options, filesystem_class.__init__, *backend.also_given)
         name, root, found = _host(scheme, url)
     else:
         name, root = url.rstrip("/"), filesystem_class._strip_protocol(url)
@@ -72,6 +74,14 @@ def _backend(scheme: str) -> type[Backend]:
     module, _, name = _BACKENDS.get(scheme, "backend.Backend").partition(".")
     found: type[Backend] = getattr(import_module(f"{__package__}.{module}"), name)
     return found
+
+
+def _require_known(options: Iterable[str], *calls: Callable[..., Any]) -> None:
+    """fsspec's classes take every option, and leave out those that they do not know."""
+    taken = [each for call in calls for each in signature(call).parameters.values()]
+    known = {each.name for each in taken if each.kind is not Parameter.VAR_KEYWORD} - {"self"}
+    for option in set(options) - known:
+        raise ValueError(f"there is no option {option}; there are {', '.join(sorted(known))}")
 
 
 def _host(scheme: str, url: str) -> tuple[str, str, dict[str, Any]]:

@@ -5,7 +5,7 @@ service could has a Backend of its own. Paths are those of the service. Errors a
 own: Connections makes them the contract's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
@@ -57,6 +57,8 @@ class Backend:
     """A better one than fsspec knows."""
     options: ClassVar[Mapping[str, Any]] = {**OWN_INSTANCE, "use_listings_cache": False}
     """What the filesystem is made with, unless the user says otherwise."""
+    also_given: ClassVar[tuple[Callable[..., Any], ...]] = ()
+    """What takes options that the filesystem's class does not name."""
     serialized: AbstractContextManager[object] = nullcontext()
     """Entered for each use: for a filesystem that is safe in one thread at a time only."""
 

@@ -4,7 +4,7 @@ Host keys are checked against known_hosts, reads and writes are pipelined, and a
 what it leads to.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any, ClassVar, Final
@@ -73,6 +73,8 @@ class SftpBackend(FolderBackend):
         "banner_timeout": TIMEOUT,
         "auth_timeout": TIMEOUT,
     }
+
+    also_given: ClassVar[tuple[Callable[..., Any], ...]] = (paramiko.SSHClient.connect,)
 
     def close(self) -> None:
         self.filesystem.client.close()
