@@ -105,8 +105,10 @@ def _checked(tree: DavTree, request: DavRequest) -> Transfer:
     target, there = _destination(request)
     if target is not tree and there.path == paths.ROOT:
         raise DAVError(403, "A share cannot be replaced.")
-    # Two shares may show the same folder, or one a folder of the other.
-    _check_apart(tree.store.location(request.path), target.store.location(there.path), source)
+    src, dst = request.path, there.path
+    if target is not tree:  # two shares may show the same folder, or one a folder of the other
+        src, dst = tree.store.location(src), target.store.location(dst)
+    _check_apart(src, dst, source)
     replaced = target.presumed(there.path)
     if replaced is None:
         target.check_parent(there.path)
