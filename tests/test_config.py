@@ -43,6 +43,14 @@ def test_no_sizes(text: str) -> None:
         parse_size(text)
 
 
+def test_a_size_that_forgets_its_unit_is_not_taken_for_no_limit() -> None:
+    for size in (0, 1 << 20):
+        check(server(shares={"/": ShareConfig("/srv", cache_size=size)}))
+    for size in (1, 2000, (1 << 20) - 1):
+        with pytest.raises(ConfigError, match="--cache-size is less than 1MB"):
+            check(server(shares={"/": ShareConfig("/srv", cache_size=size)}))
+
+
 def test_seconds() -> None:
     assert [parse_seconds(text) for text in ("60", "0.5", "10s")] == [60, 0.5, 10]
     for text in ("", "-1", "inf", "1m"):
