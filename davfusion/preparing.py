@@ -61,15 +61,20 @@ class Preparation:
         Called before the workers start. Raises ShareError. A store that does not answer is no
         error: what is cached is served, and writes are kept, until it does.
         """
+        candidates = self.candidates(config)
+        checks = [
+            AccessCheck(each.config, self.leave) if each.is_new else None for each in candidates
+        ]
+        return tuple(map(self._prepared, candidates, checks))
+
+    def candidates(self, config: ServerConfig) -> "list[_Candidate]":
+        """What can be served as far as asking no service tells; changes nothing. ShareError."""
         candidates = []
         for name, share in config.shares.items():
             with naming(name):
                 candidates.append(self._candidate(name, share))
         _check_apart(candidates)
-        checks = [
-            AccessCheck(each.config, self.leave) if each.is_new else None for each in candidates
-        ]
-        return tuple(map(self._prepared, candidates, checks))
+        return candidates
 
     def close(self) -> None:
         """Leave the cache folders to other servers."""

@@ -59,9 +59,7 @@ def check_file(path: Path) -> None:
         config = _load(path)
         Users(config.users, config.htpasswd)
         _tls(config)
-        for name, each in config.shares.items():
-            with preparing.naming(name):
-                share.open_target(each)
+        preparing.Preparation().candidates(config)
 
 
 def _load(path: Path) -> ServerConfig:

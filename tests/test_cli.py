@@ -343,6 +343,7 @@ def test_a_configuration_file_says_all(folder: Path, tmp_path: Path) -> None:
     assert "with cache_dir" in refusal_of("serve", "--config", file)
     file.write_text("shares: {a: {target: files, cache_id: x}, b: {target: files, cache_id: x}}\n")
     assert "share b: it has the cache of share a" in refusal_of("serve", "--config", file)
+    assert "share b: it has the cache of share a" in refusal_of("check-config", file)
     for beside in ((folder,), ("--port", "0"), ("--read-only",)):
         ended = run("serve", "--config", file, *beside)
         assert (ended.returncode, "the file says all" in ended.stderr) == (2, True)
