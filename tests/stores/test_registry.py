@@ -64,6 +64,12 @@ def test_stores_of_one_service_agree_on_where_a_path_lies(outer: str, inner: str
     assert one.location("/") != other.location("/")
 
 
+def test_an_address_is_another_place_to_another_user() -> None:
+    stores = [open_store("webdav://host/x", {"username": name}) for name in ("a", "a", "b")]
+    one, same, other = (store.location("/f") for store in stores)
+    assert one == same != other
+
+
 def test_dropbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAVFUSION_DROPBOX_TOKEN", raising=False)
     for target in ("dropbox:/some/Folder", "dropbox:some/Folder/", "dropbox://some/Folder"):

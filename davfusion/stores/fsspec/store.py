@@ -145,7 +145,9 @@ class FsspecStore(Store):
         return self._address.name
 
     def location(self, path: str) -> str:
-        return paths.under(unquote(self._address.name), path)
+        """As the contract says; one address is another place to who has other options."""
+        account = hash(repr(sorted(self._address.options.items())))
+        return paths.under(f"{account} {unquote(self._address.name)}", path)
 
     def reconnect(self) -> None:
         self._connections.close()
