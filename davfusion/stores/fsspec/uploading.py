@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from davfusion.stores import paths
-from davfusion.stores.errors import NoSuchFilesytemObjectError
+from davfusion.stores.errors import NoSuchFilesytemObjectError, TransientStoreError
 from davfusion.stores.fsspec.errors import backend_errors, from_source
 from davfusion.stores.fsspec.gathering import sized
 from davfusion.stores.fsspec.multistatus import Entry
@@ -51,7 +51,10 @@ class Uploading(Renaming):
             keeps_time = self._put(dav, path, put)
             if modified is not None and not keeps_time:
                 dav.date(self._share.at(path), modified, size)
-            return self._stored(dav, path, size, modified)
+            try:
+                return self._stored(dav, path, size, modified)
+            except NoSuchFilesytemObjectError as error:  # rclone removes what a MOVE replaces first
+                raise TransientStoreError(f"{path} is being replaced by another") from error
 
     def _put(self, dav: DavBackend, path: str, put: Callable[[str], bool]) -> bool:
         """What `put` gives for `path`, or for a name beside that is renamed to it."""
