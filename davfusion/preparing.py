@@ -37,7 +37,6 @@ _PATIENCE: Final = 1.0
 """Seconds that a start waits for the store's first answer."""
 _PATIENCE_AGAIN: Final = 0.6
 """The same for a share that has been served from this cache before."""
-_OFFLINE: Final = "Until it answers, what is cached is served, and writes are kept and sent later."
 
 
 Leave = Callable[[], None] | None
@@ -210,14 +209,18 @@ class AccessCheck:
         with self._receiver:
             left = self._begun + patience - time.monotonic()
             if not self._receiver.poll(max(0.0, left)):
-                return f"{store.get_name()} has not answered yet. {_OFFLINE}"
+                return f"{store.get_name()} has not answered yet. {self._offline(store)}"
             error: StoreAccessError | None = self._receiver.recv()
             self._process.join()
         if isinstance(error, UnreachableError):
-            return f"{error}; {cure(self._config, error)}. {_OFFLINE}"
+            return f"{error}; {cure(self._config, error)}. {self._offline(store)}"
         if error is not None:
             raise ShareError(f"{error}; {cure(self._config, error)}") from error
         return None
+
+    def _offline(self, store: Store) -> str:
+        writes = "kept and sent later" if writes_back(self._config, store) else "refused"
+        return f"Until it answers, what is cached is served, and writes are {writes}."
 
 
 def answers(config: ShareConfig) -> bool:

@@ -4,6 +4,7 @@ import socket
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -12,8 +13,9 @@ from davfusion.preparing import Preparation
 
 
 @pytest.mark.live
+@pytest.mark.parametrize(("mode", "writes"), [("back", "sent later"), ("through", "refused")])
 def test_a_store_that_hangs_leaves_no_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Literal["back", "through"], writes: str
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -21,8 +23,11 @@ def test_a_store_that_hangs_leaves_no_thread(
     before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        share = ShareConfig("s3://bucket", {"endpoint_url": url}, cache_dir=tmp_path)
+        share = ShareConfig(
+            "s3://bucket", {"endpoint_url": url}, cache_dir=tmp_path, write_mode=mode
+        )
         with closing(Preparation()) as preparation:
             (prepared,) = preparation.prepare(ServerConfig({"/": share}))
     assert prepared.warning is not None
+    assert writes in prepared.warning
     assert set(threading.enumerate()) <= before
