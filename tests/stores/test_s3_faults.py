@@ -15,6 +15,7 @@ import pytest
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.s3 import S3Store
+from davfusion.stores.s3.copy import Copier
 from davfusion.stores.s3.look import Found
 from davfusion.stores.s3.tree import TreeCopy
 from davfusion.stores.s3.upload import MIB
@@ -193,6 +194,26 @@ def test_what_changes_while_its_folder_is_moved_stays(
     assert contents(store, "/src") == {"edited": b"edited", "file": b"1"}
     store.move("/src", "/dst")
     assert contents(store, "/") == {"dst": None, "dst/edited": b"edited", "dst/file": b"1"}
+
+
+def test_a_file_that_changes_while_it_is_moved_stays(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "/file", b"old")
+    copy_one = Copier.copy
+
+    def copy_and_edit(copier: Copier, src: str, dst: str, size: int) -> None:
+        copy_one(copier, src, dst, size)
+        put(store, "/file", b"edited")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Copier, "copy", copy_and_edit)
+        with pytest.raises(PartialFailureError) as caught:
+            store.move("/file", "/moved")
+    assert {path: error.status for path, error in caught.value.failures.items()} == {"/file": 412}
+    assert contents(store, "/") == {"file": b"edited", "moved": b"old"}
+    store.move("/file", "/moved")
+    assert contents(store, "/") == {"moved": b"edited"}
 
 
 def test_deleting_goes_on_past_failures(store: S3Store, s3_proxy: Any) -> None:

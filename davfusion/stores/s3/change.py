@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from typing import Final
 
 from davfusion.stores import paths
-from davfusion.stores.s3.bucket import Bucket, Failures
+from davfusion.stores.s3.bucket import Bucket, Failures, Head
 from davfusion.stores.s3.copy import Copier
 from davfusion.stores.s3.listing import FOLDER_SUFFIX, Keys
 from davfusion.stores.s3.look import Found, look, require_folder_suffix
 from davfusion.stores.s3.tree import TreeCopy, raise_failures
-from davfusion.stores.store import StoreAccessError
+from davfusion.stores.store import ConflictError, StoreAccessError
 from davfusion.stores.transfer import require_apart
 
 _MARKER_AND_MORE: Final = 2
@@ -70,7 +70,14 @@ class Change:
         key = self._keys.file(src)
         self._copier.copy(key, self._keys.file(dst), source.head["ContentLength"])
         failures = self._bucket.delete_tree(self._keys.folder(dst)) if target.is_folder else {}
-        return self._bucket.delete_all([key]) if is_move and not failures else failures
+        return self._delete_copied(key, source.head) if is_move and not failures else failures
+
+    def _delete_copied(self, key: str, copied: Head) -> Failures:
+        """Remove a file, unless it has changed since it was looked at; the copy stays."""
+        now = self._bucket.head(key)
+        if now is not None and now["ETag"] != copied["ETag"]:
+            return {key: ConflictError(f"{self._keys.path(key)} was changed while it was moved")}
+        return self._bucket.delete_all([key])
 
     def _copy_tree(self, src: str, dst: str, replaced: Found, is_move: bool) -> Failures:
         tree = TreeCopy(self._bucket, self._copier, self._keys.folder(src), self._keys.folder(dst))

@@ -283,7 +283,7 @@ class S3Store(Store):
         self._change().duplicate(path_to_src, path_to_dest)
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
-        """As the contract says; a file costs two HEADs, two LISTs, CopyObject and DeleteObject.
+        """As the contract says; a file costs three HEADs, two LISTs, CopyObject and DeleteObject.
 
         Out of its directory it costs two LISTs more, and a PUT if that leaves it empty.
         """
