@@ -6,6 +6,7 @@ suite in tests/ is this contract as code.
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NotRequired, TypedDict, Unpack
@@ -304,11 +305,15 @@ class Store:
         """As duplicate, and the source is gone.
 
         If anything failed to be copied, all of the source stays: what had been moved already would
-        be replaced by the rest if the move were made again.
+        be replaced by the rest if the move were made again. A file that has changed meanwhile stays
+        too: ConflictError.
         """
-        is_dir = self.is_dir(path_to_src)
+        found = self.get_metadata(path_to_src)
         self.duplicate(path_to_src, path_to_dest)
-        self.delete(path_to_src, is_dir)
+        with suppress(NoSuchFilesytemObjectError):
+            if self.get_metadata(path_to_src).get("etag") != found.get("etag"):
+                raise ConflictError(f"{path_to_src} was changed while it was moved")
+        self.delete(path_to_src, found["is_dir"])
 
     def exists(self, path: str) -> bool:
         """Whether a file or directory is stored there."""

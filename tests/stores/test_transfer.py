@@ -9,6 +9,7 @@ import pytest
 from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.store import (
+    ConflictError,
     InterruptEvent,
     InvalidPathValueError,
     Metadata,
@@ -210,3 +211,18 @@ def test_names_that_only_the_source_takes_stop_no_others(tmp_path: Path) -> None
     }
     assert names(source, "/dir") == {"a", "bad", "z"}
     assert names(share, "/dir") == {"a", "z"}
+
+
+def test_a_file_that_changes_while_it_is_copied_to_be_moved_stays() -> None:
+    class Editing(MemoryStore):
+        move = Store.move
+
+        def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+            super().duplicate(path_to_src, path_to_dest)
+            put(self, path_to_src, b"edited")
+
+    store = Editing()
+    put(store, "/file", b"old")
+    with pytest.raises(ConflictError):
+        store.move("/file", "/moved")
+    assert contents(store, "/") == {"file": b"edited", "moved": b"old"}
