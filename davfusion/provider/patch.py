@@ -15,6 +15,7 @@ from davfusion.provider.request import DavRequest, Response
 from davfusion.provider.tree import DavTree
 from davfusion.provider.upload import UploadBody, client_mtime, expected_digests
 from davfusion.stores.store import COPY_BUFFER, Metadata, SourceStream, Store, TransientStoreError
+from davfusion.stores.transfer import Whole, blocks
 
 PARTIAL_UPDATE: Final = "application/x-sabredav-partialupdate"
 ACCEPT_PATCH: Final = ("Accept-Patch", PARTIAL_UPDATE)
@@ -98,7 +99,7 @@ def _recalculated(tree: DavTree, path: str, metadata: Metadata, kind: str) -> Re
 def _digest(store: Store, path: str, metadata: Metadata, kind: str) -> str:
     digest = hashlib.new(kind, usedforsecurity=False)
     with translated(), store.open_read(path, etag=metadata.get("etag")) as content:
-        while block := content.read(COPY_BUFFER):
+        for block in blocks(Whole(content, metadata["bytes"])):
             digest.update(block)
     return digest.hexdigest()
 

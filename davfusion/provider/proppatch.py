@@ -13,6 +13,7 @@ from davfusion.provider.request import XML_TYPE, DavRequest, Response
 from davfusion.provider.tree import DavTree
 from davfusion.provider.xml import DAV
 from davfusion.stores.store import Metadata
+from davfusion.stores.transfer import Whole
 
 _CHECKSUMS = OC + "checksums"
 _PROTECTED = (
@@ -120,7 +121,7 @@ def _set_modified(tree: DavTree, path: str, metadata: Metadata, when: int) -> No
     checksum = tree.state.checksums.of(path).get(etag or "")
     with translated(), tree.store.open_read(path, etag=etag) as content:
         stored = tree.store.store_fileobject(
-            content,
+            Whole(content, metadata["bytes"]),
             path,
             if_etag=etag,
             modified=when,

@@ -154,7 +154,7 @@ class _Transfer:
             return
         with ExitStack() as stack:
             stream = stack.enter_context(self._source.open_read(src, etag=metadata.get("etag")))
-            whole = _Whole(stream, metadata["bytes"])
+            whole = Whole(stream, metadata["bytes"])
             self._target.store_fileobject(
                 whole if self._target.features.receives_first else _rewindable(whole, stack),
                 dst,
@@ -225,7 +225,7 @@ def _metadata_or_none(store: Store, path: str) -> Metadata | None:
         return None
 
 
-class _Whole:
+class Whole:
     """`stream`, which is to give `size` bytes; TransientStoreError where it ends before."""
 
     def __init__(self, stream: ReadableStream, size: int) -> None:
@@ -241,7 +241,7 @@ class _Whole:
         return data
 
 
-def _rewindable(source: _Whole, stack: ExitStack) -> BinaryIO:
+def _rewindable(source: Whole, stack: ExitStack) -> BinaryIO:
     """The stream of `source`, or a temporary file of its bytes that lives as long as `stack`."""
     rewindable = seekable(source.stream)
     if rewindable is not None:

@@ -1,5 +1,6 @@
 """PATCH of a part of a file, as sabre/dav clients send it."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,27 @@ def test_any_range_is_read_or_refused(header: str, size: int) -> None:
     else:
         assert 0 <= start <= size
         assert length is None or length > 0
+
+
+class Cut(StoreWrapper):
+    """What is read of it ends early, and nothing says so."""
+
+    def open_read(
+        self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
+    ) -> ReadableStream:
+        with super().open_read(path, offset, length, etag) as stream:
+            return io.BytesIO(stream.read()[:-1])
+
+
+def test_no_new_version_or_checksum_is_made_of_a_part() -> None:
+    inner = MemoryStore()
+    client = DavClient(Cut(inner))
+    client.put("/f", OLD)
+    date = "<D:getlastmodified>Fri, 14 Jul 2017 02:40:00 GMT</D:getlastmodified>"
+    assert client.proppatch("/f", date).status == 503
+    assert inner.get_file("/f") == OLD
+    assert client("PATCH", "/f", headers={"X-Recalculate-Hash": "md5"}).status == 503
+    assert "oc-checksum" not in client("HEAD", "/f").headers
 
 
 def test_a_checksum_is_told_again_as_rclone_asks_nextcloud_for_it() -> None:
