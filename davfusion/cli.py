@@ -123,7 +123,7 @@ def command() -> None:
     type=SIZE,
     default="2000MB",
     show_default=True,
-    help="Limit of cached content and unsent writes together; 0: none. "
+    help="Limit of cached content and unsent writes together; 0: no cache. "
     "A local folder is not cached.",
 )
 @click.option(

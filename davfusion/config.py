@@ -290,7 +290,7 @@ def check(config: ServerConfig) -> ServerConfig:
             "give --user or --htpasswd, or say --anonymous if that is meant"
         )
     if any(0 < share.cache_size < MB for share in config.shares.values()):
-        raise ConfigError("--cache-size is less than 1MB: a number alone is bytes; 0 is no limit")
+        raise ConfigError("--cache-size is less than 1MB: a number alone is bytes; 0 keeps nothing")
     if config.server == "granian":
         _check_granian()
     shares = {

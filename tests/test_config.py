@@ -43,7 +43,7 @@ def test_no_sizes(text: str) -> None:
         parse_size(text)
 
 
-def test_a_size_that_forgets_its_unit_is_not_taken_for_no_limit() -> None:
+def test_a_size_that_forgets_its_unit_is_not_taken_for_no_cache() -> None:
     for size in (0, 1 << 20):
         check(server(shares={"/": ShareConfig("/srv", cache_size=size)}))
     for size in (1, 2000, (1 << 20) - 1):
