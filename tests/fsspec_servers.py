@@ -3,6 +3,7 @@
 import getpass
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -194,6 +195,13 @@ def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DavServe
         finally:
             process.terminate()
             process.wait()
+
+
+def end_sessions(server: "subprocess.Popen[bytes]") -> None:
+    """Kill the processes that serve the connections there are, and what else it has started."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    for pid in map(int, children.read_text().split()):
+        os.kill(pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import Store
 from tests.conformance import NAMES, StoreConformance, put
+from tests.fsspec_servers import SmbServer, end_sessions
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -33,3 +34,15 @@ def test_names_that_windows_refuses(smb_store: FsspecStore) -> None:
     for name in set(NAMES) - set(SMB_NAMES):
         with pytest.raises(InvalidPathValueError, match="takes no name"):
             put(smb_store, f"/{name}")
+
+
+def test_a_connection_that_breaks_is_made_anew(
+    smb_server: SmbServer, smb_store: FsspecStore
+) -> None:
+    store = RetryingStore(smb_store, RetryPolicy(first=0.01))
+    put(store, "/file", b"first")
+    end_sessions(smb_server.process)
+    assert store.get_file("/file") == b"first"
+    end_sessions(smb_server.process)
+    put(store, "/file", b"second")
+    assert store.get_file("/file") == b"second"
