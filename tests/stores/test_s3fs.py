@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 @pytest.fixture
 def s3fs_store(s3_server: S3Server, shared_bucket: str) -> FsspecStore:
-    """A new prefix."""
+    """A new prefix; by one client for all, as to make one takes longer than most tests."""
     url = f"s3://{shared_bucket}/s3fs {uuid4().hex}"
-    return FsspecStore(url, endpoint_url=s3_server.endpoint)
+    return FsspecStore(url, endpoint_url=s3_server.endpoint, skip_instance_cache=False)
 
 
 class S3fsConformance(StoreConformance):
