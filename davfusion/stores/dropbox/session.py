@@ -1,9 +1,8 @@
 """Writing one file in parts, several at a time, that a later try goes on with."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dropbox import files
@@ -16,6 +15,7 @@ from davfusion.stores.parallel import run_all
 from davfusion.stores.source import Source
 from davfusion.stores.store import TransientStoreError, Upload
 from davfusion.stores.streams import counted
+from davfusion.stores.upload_token import UploadToken
 
 PARTS_AT_ONCE: Final = 4
 
@@ -24,25 +24,13 @@ Range = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Token:
+class Token(UploadToken):
     """An upload session, and the parts of it that Dropbox has."""
 
     session_id: str
     size: int
     part_size: int
     sent: list[int] = field(default_factory=list)
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Token | None":
-        """None if `text` is none that `text()` gave."""
-        try:
-            return cls(**json.loads(text or ""))
-        except (ValueError, TypeError):
-            return None
-
-    def text(self) -> str:
-        """What Upload.begun is told."""
-        return json.dumps(asdict(self))
 
 
 class Session:

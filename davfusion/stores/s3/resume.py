@@ -1,11 +1,10 @@
 """Uploads in parts that a later try goes on with, also one of another process."""
 
-import json
 import logging
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from davfusion.stores.s3.uploads import Parts, abort, listed_parts, unfinished
 from davfusion.stores.source import Slice, Source
 from davfusion.stores.store import StoreAccessError, TransientStoreError, Upload
 from davfusion.stores.streams import counted
+from davfusion.stores.upload_token import UploadToken
 
 CLOCKS_APART: Final = 60.0
 """Seconds by which the service's clock may be behind ours."""
@@ -34,25 +34,13 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Token:
+class Token(UploadToken):
     """An upload, and what a try that goes on with it must have in common with the first."""
 
     upload_id: str
     part_size: int
     fields: dict[str, Any]
     """Those of CreateMultipartUpload."""
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Token | None":
-        """None if `text` is none that `text()` gave."""
-        try:
-            return cls(**json.loads(text or ""))
-        except (ValueError, TypeError):
-            return None
-
-    def text(self) -> str:
-        """What Upload.begun is told."""
-        return json.dumps(asdict(self))
 
 
 class ResumableUpload:
