@@ -48,7 +48,8 @@ class PromptStore(StoreWrapper):
     store that is asked for that, without retries.
 
     A change that was given up may still be carried out: until that is known, `unsettled` says so,
-    and further changes of the same paths raise TransientStoreError.
+    and further changes of the same paths raise TransientStoreError. Where it cannot say so, the
+    disk being full, the change is waited for.
     """
 
     def __init__(
@@ -170,10 +171,8 @@ class PromptStore(StoreWrapper):
         self._require_presence()
         self._unsettled.require_none(touched)
         answer = self._pool.submit(method)
-        if not self._comes(answer, progress):
-            error = self._given_up(answer)
-            self._unsettled.note(answer, touched)
-            raise error
+        if not self._comes(answer, progress) and self._unsettled.note(answer, touched):
+            raise self._given_up(answer)
         return self._result(answer)
 
     def _transfer(self, method: Callable[[str, str], None], src: str, dst: str) -> None:

@@ -29,8 +29,11 @@ class Unsettled:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def note(self, change: Future[Any], touched: Iterable[str]) -> None:
-        """What becomes of a change of these paths is not known until `change` is done."""
+    def note(self, change: Future[Any], touched: Iterable[str]) -> bool:
+        """What becomes of a change of these paths is not known until `change` is done.
+
+        False where that cannot be noted.
+        """
         file = self.folder / f"{os.getpid()} {uuid.uuid4().hex}"
         unfinished = file.with_name(f".{file.name}")
         try:
@@ -38,9 +41,10 @@ class Unsettled:
             unfinished.write_text(json.dumps(list(touched)), encoding="utf-8")
             unfinished.replace(file)
         except OSError as error:
-            _log.warning("another change may be replaced by one that was given up: %s", error)
-            return
+            _log.warning("a change that the store does not answer is waited for: %s", error)
+            return False
         change.add_done_callback(lambda _: file.unlink(missing_ok=True))
+        return True
 
     def clear(self) -> None:
         """Forget what processes of before have left; none of today's may have begun."""

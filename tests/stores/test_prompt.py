@@ -322,6 +322,15 @@ def test_no_change_overtakes_one_that_was_given_up(
     put(other, "/d/file", b"newer")
 
 
+def test_a_change_that_cannot_be_noted_is_waited_for(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "unsettled").symlink_to("nowhere")
+    store = PromptStore(service, Unsettled(tmp_path / "unsettled"), service, SOON, SOON)
+    service.answers.clear()
+    threading.Timer(0.3, service.answers.set).start()
+    put(store, "/d/new", b"new")
+    assert service.get_file("/d/new") == b"new"
+
+
 def test_a_change_is_settled_with_its_process(unsettled: Unsettled) -> None:
     unsettled.note(Future(), ["/a"])
     (file,) = unsettled.folder.iterdir()
