@@ -226,7 +226,8 @@ def _require_mounts() -> None:
 def _davfs2(share: Serving, folder: Path, point: Path) -> list[str]:
     folder.mkdir(exist_ok=True)
     settings = folder / "davfs2.conf"
-    settings.write_text("ask_auth 0\ndelay_upload 0\n")
+    # Newer kernels ask for more of a folder at a time than its own buffer of 16 KiB holds.
+    settings.write_text("ask_auth 0\ndelay_upload 0\nbuf_size 64\n")
     settings.chmod(0o600)
     program("mount.davfs")
     command = printed(share, "mount -t davfs").replace("/mnt", str(point))
@@ -284,7 +285,6 @@ def test_a_mount_holds_a_working_tree(
     with mount(s3_share, tmp_path) as point:
         work = point / "work"
         run(*git, "init", "-q", str(work))
-        _require_listings(work)
         for number in range(20):
             (work / f"file {number}").write_text(f"content {number}\n" * 100)
         run(*git, "add", ".", cwd=work)
@@ -295,14 +295,6 @@ def test_a_mount_holds_a_working_tree(
         assert len(run(*git, "ls-files", cwd=point / "work").splitlines()) == 20
         assert run(*git, "status", "--porcelain", cwd=point / "work") == ""
         assert not list(point.rglob("*.lock"))
-
-
-def _require_listings(folder: Path) -> None:
-    """With Linux 6.18, davfs2 up to 1.7.1 lists no folder: the kernel answers EINVAL."""
-    try:
-        next(folder.iterdir())
-    except OSError as error:
-        pytest.skip(f"the kernel and davfs2 do not agree: {error}")
 
 
 def test_libreoffice_opens_and_saves_in_a_mount(s3_share: Serving, tmp_path: Path) -> None:
