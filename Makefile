@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+CLIENTS := tests/live/test_client_libraries.py tests/live/test_clients.py tests/live/test_suites.py
 # A worker that has no test left takes some of the others': the slow ones lie next to each other.
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
@@ -32,15 +33,15 @@ test-kills: $(VENV)/developing
 fuzz: $(VENV)/developing
 	DAVFUSION_FUZZ=20000 $(PYTEST) tests/fuzz -o timeout=0
 
-# One client at work over S3, such as client-gio, client-davfs2, client-npm, client-libreoffice.
+# One client at work over S3, such as client-cadaver, client-davfs2, client-gio, client-libreoffice.
 client-%: $(VENV)/developing
-	$(BIN)/pytest tests/live -k "client_libraries and $*"
+	$(BIN)/pytest $(CLIENTS) -k "$*"
 
 # Two profiles of Joplin's command line app. CI leaves it out: it takes minutes to install, and on Debian
 # the package libsecret-1-dev.
 client-joplin: $(VENV)/developing $(VENV)/joplin/node_modules
 	PATH="$(CURDIR)/$(VENV)/joplin/node_modules/.bin:$$PATH" \
-		$(BIN)/pytest tests/live -k "client_libraries and joplin"
+		$(BIN)/pytest $(CLIENTS) -k joplin
 
 $(VENV)/joplin/node_modules:
 	npm install --no-fund --no-audit --prefix $(VENV)/joplin joplin@3.5.1
