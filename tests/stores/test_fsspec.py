@@ -99,3 +99,16 @@ def test_names_of_its_own_are_refused_before_a_write_is_answered(name: str) -> N
         with pytest.raises(InvalidPathValueError):
             store.require_storable(path)
     store.require_storable(f"/dir/{name}.txt")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\\b", "a?versionid=1", "a "], ids=ascii)
+def test_names_that_azure_would_confuse_are_refused(name: str) -> None:
+    class Azure(FlatFileSystem):
+        protocol = "az"
+
+    fsspec.register_implementation("az", Azure, clobber=True)
+    store = FsspecStore("az://container", objects={})
+    with pytest.raises(InvalidPathValueError, match="takes no name"):
+        put(store, f"/dir/{name}/file")
+    put(store, "/ a?b#c%09")
+    assert names(store, "/") == {" a?b#c%09"}

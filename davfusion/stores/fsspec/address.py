@@ -23,6 +23,7 @@ _BACKENDS: Final[Mapping[str, str]] = {
     "webdavs": "webdav.DavBackend",
     "file": "folders.LocalBackend",
     "memory": "memory.MemoryBackend",
+    **dict.fromkeys(("abfs", "abfss", "az"), "azure.AzureBackend"),
 }
 """Schemes whose services do more than fsspec's interface says; all others are object stores."""
 _HOSTS: Final = frozenset({"sftp", "ssh", "ftp", "smb", "webdav", "webdavs"})
