@@ -7,6 +7,7 @@ from itertools import chain
 
 from wsgidav.dav_error import DAVError
 
+from davfusion.platform import trim_memory
 from davfusion.provider import xml
 from davfusion.provider.errors import translated
 from davfusion.provider.live_properties import ALLPROP, LIVE, Resource, Scene, has_property
@@ -20,6 +21,8 @@ from davfusion.stores.store import UNDATED_DIRECTORY, Metadata, NoSuchFilesytemO
 
 PIECE = 64 * 1024
 """Characters gathered before they are sent."""
+LARGE = 8 * 1024 * 1024
+"""Bytes of an answer that leaves much memory free: of the listing, and of its pieces."""
 Found = tuple[Resource, Mapping[str, str]]
 """A resource with its dead properties."""
 Column = tuple[str, Callable[[Resource], str | None] | None]
@@ -137,6 +140,8 @@ def _answer(depth: Depth, query: Query, found: Iterable[Found]) -> Response:
         # What fails before the first piece is still answered with a status.
         return Response(207, headers, chain([next(pieces)], pieces))
     answer = b"".join(pieces)
+    if len(answer) > LARGE:
+        trim_memory()
     # The time that a lock has left runs down.
     is_lasting = not (query.wants_locks and b"<D:activelock>" in answer)
     return Response(207, headers, answer, is_lasting)
