@@ -47,6 +47,7 @@ def test_an_upload_whose_connection_breaks_leaves_the_old_file(
     assert sftp_store.get_file("/file") == b"new"
 
 
+@pytest.mark.filterwarnings("ignore:Exception in thread.*_prefetch_thread")  # ends with the session
 def test_a_download_goes_on_over_a_new_connection(
     sftp_server: SftpServer, sftp_store: FsspecStore
 ) -> None:
