@@ -9,11 +9,13 @@ from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
 
+import paramiko
 import pytest
 
 from davfusion.stores.credentials import PASSWORD
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.fsspec import FsspecStore
+from davfusion.stores.fsspec.errors import store_error
 from davfusion.stores.fsspec.share import WORK
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
@@ -57,6 +59,14 @@ def test_a_download_goes_on_over_a_new_connection(
         begun = stream.read(100_000)
         end_sessions(sftp_server.process)
         assert begun + stream.read() == LARGE * 4
+
+
+def test_a_session_that_has_ended_is_not_reached() -> None:
+    channel = paramiko.Channel(1)
+    channel.closed = True
+    with pytest.raises(OSError, match="closed") as raised:
+        channel.send(b"content")
+    assert isinstance(store_error(raised.value, "/file"), UnreachableError)
 
 
 def test_a_stream_that_ends_early_raises(sftp_store: FsspecStore, tmp_path: Path) -> None:

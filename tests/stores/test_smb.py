@@ -24,10 +24,6 @@ class TestSmb(StoreConformance):
     def test_names(self, store: Store, name: str) -> None:
         super().test_names(store, name)
 
-    @pytest.mark.xfail(reason="Samba may refuse to rename what another has open", strict=False)
-    def test_threads_write_one_file(self, store: Store) -> None:
-        super().test_threads_write_one_file(store)
-
     @pytest.fixture
     def store(self, smb_store: FsspecStore) -> Store:
         """Files that are open are refused for a moment."""
