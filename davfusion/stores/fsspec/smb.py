@@ -11,6 +11,7 @@ from stat import FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT, S_ISDIR
 from typing import Any, ClassVar, Final
 
 import smbclient
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from davfusion.stores import paths
 from davfusion.stores.fsspec.backend import OWN_INSTANCE, version_of
@@ -19,6 +20,7 @@ from davfusion.stores.store import Features, Metadata
 
 _REFUSED: Final = re.compile(r'[\x00-\x1f<>:"|?*\\]|[ .]$')
 """learn.microsoft.com/windows/win32/fileio/naming-a-file; Samba shows such names as others."""
+_ACCESS_DENIED: Final = 0xC0000022
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -59,8 +61,17 @@ class SmbBackend(FolderBackend):
     def set_modified(self, path: str, when: float) -> None:
         smbclient.utime(self._address(path), (when, when), port=self.filesystem._port)
 
+    @retry(
+        retry=retry_if_exception(lambda error: getattr(error, "ntstatus", None) == _ACCESS_DENIED),
+        stop=stop_after_attempt(8),
+        wait=wait_random_exponential(multiplier=0.01, max=0.5),
+        reraise=True,
+    )
     def rename(self, src: str, dst: str) -> None:
-        """fsspec's own refuses to replace a file."""
+        """fsspec's own refuses to replace a file.
+
+        Samba denies it for the moment in which another has one of them open.
+        """
         smbclient.replace(self._address(src), self._address(dst), port=self.filesystem._port)
 
     def _address(self, path: str) -> str:
