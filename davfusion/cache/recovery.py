@@ -13,6 +13,7 @@ from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
 from davfusion.cache.notes import read_note
 from davfusion.cache.pending import FAILED, WAITING, Row
+from davfusion.cache.spool import name_of
 from davfusion.platform import fsync_directory
 
 logger = logging.getLogger(__name__)
@@ -81,8 +82,8 @@ def reconcile(journal: Journal, spool: FileStore, folder: Path, *, is_whole: boo
     rows = {row.spool: row for row in journal.below("/") if row.spool is not None}
     for space in ("tmp", "cur", "new"):
         for found in map(Path, spool.list(space)):
-            if found.name in rows:
-                _return(spool, found, space)
+            if (name := name_of(found)) in rows:
+                _return(found, spool.path(name, "new"))
             elif space == "tmp" and (is_whole or read_note(found) is None):
                 found.unlink()
             else:
@@ -124,10 +125,9 @@ def _let_go(record: packs.Record, spool: FileStore, lost: Path, *, is_whole: boo
     packs.remove(spool, record.name)
 
 
-def _return(spool: FileStore, found: Path, space: str) -> None:
-    if space != "new":
-        with suppress(FileExistsError):
-            spool.move(found.name, space, "new")
+def _return(found: Path, target: Path) -> None:
+    if not target.exists():
+        found.rename(target)
 
 
 def _keep(found: Path, lost: Path) -> None:

@@ -32,6 +32,8 @@ from davfusion.stores.transfer import blocks
 
 _FLUSHED_TOGETHER: Final = 16 << 20
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_APART: Final = ".apart"
+"""Ends the names in `tmp` of what is set apart: not the name by which a late writer looks there."""
 MakeRoom = Callable[[BinaryIO, int], None]
 """Called with a file and the bytes that are about to be added; first with 0, before any is read.
 
@@ -258,7 +260,7 @@ def settle(spool: FileStore, name: str, *, is_needed: bool) -> None:
 
 def complete(spool: FileStore, name: str) -> None:
     """A row of the journal names the file now: it is no longer one that may be thrown away."""
-    with suppress(FileNotFoundError):  # the mover has claimed it already
+    with suppress(FileNotFoundError):  # it has been claimed already, or set apart
         spool.move(name, "tmp", "new")
 
 
@@ -268,12 +270,12 @@ def claim(spool: FileStore, name: str) -> None:
         if not packs.holds(spool, name, 0):
             raise FileNotFoundError(name)
         return
-    for space in ("new", "tmp"):
+    target = spool.path(name, "cur")
+    for place in _places(spool, name):
         with suppress(FileNotFoundError):
-            spool.move(name, space, "cur")
+            place.rename(target)
             return
-    if not spool.path(name, "cur").exists():
-        raise FileNotFoundError(name)
+    raise FileNotFoundError(name)
 
 
 def set_apart(spool: FileStore, name: str) -> None:
@@ -285,9 +287,11 @@ def set_apart(spool: FileStore, name: str) -> None:
     if packs.is_packed(name):
         packs.set_apart(spool, name)
         return
-    for space in ("new", "cur"):
+    *places, target = _places(spool, name)
+    for place in places:
         with suppress(FileNotFoundError):
-            spool.move(name, space, "tmp")
+            place.rename(target)
+            return
 
 
 def remove_content(spool: FileStore, name: str) -> None:
@@ -295,15 +299,27 @@ def remove_content(spool: FileStore, name: str) -> None:
     if packs.is_packed(name):
         packs.remove(spool, name)
         return
-    for space in ("tmp", "new", "cur"):
+    for place in _places(spool, name):
         with suppress(FileNotFoundError):
-            spool.remove(name, space)
+            place.unlink()
+            return
+
+
+def name_of(found: Path) -> str:
+    """The name by which a row knows a file of the spool."""
+    return found.name.removesuffix(_APART)
+
+
+def _places(spool: FileStore, name: str) -> tuple[Path, ...]:
+    """Where a file may be, in the order in which it moves on while it is looked for."""
+    places = [spool.path(name, space) for space in ("tmp", "new", "cur")]
+    return *places, spool.path(name + _APART, "tmp")
 
 
 def _opened(spool: FileStore, name: str) -> BinaryIO:
-    for space in ("new", "cur", "tmp", "new", "cur"):  # it moves on while it is looked for
+    for place in _places(spool, name) * 2:  # what was set apart in vain is claimed again
         with suppress(FileNotFoundError):
-            return spool.path(name, space).open("rb")
+            return place.open("rb")
     raise FileNotFoundError(name)
 
 

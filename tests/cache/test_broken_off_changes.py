@@ -202,11 +202,32 @@ def test_content_that_a_change_makes_needless_is_swept_away_after_a_crash(
     name = Path(content).name
     spool.set_apart(files, name)
     assert drive.get_file("/a") == OLD * packs.LARGEST  # the commit has not come yet
-    os.link(files.path(name, "tmp"), tmp_path / "kept")
+    spool.complete(files, name)  # by the one who wrote it, late
+    (apart,) = files.list("tmp")
+    os.link(apart, tmp_path / "kept")
     drive.delete("/a")
-    os.link(tmp_path / "kept", files.path(name, "tmp"))  # the crash came before its removal
+    os.link(tmp_path / "kept", apart)  # the crash came before its removal
     folder.cache.recover()
     assert files.list("tmp") == []
     assert not (tmp_path / "test" / "spool" / "lost+found").exists()
     with pytest.raises(NoSuchFilesytemObjectError):
         drive.get_file("/a")
+
+
+def test_what_was_set_apart_in_vain_stays(
+    drive: MultiprocessingCachingStore, folder: Folder, service: BreakingStore
+) -> None:
+    """The commit that was to take it from its row was lost."""
+    content = OLD * packs.LARGEST
+    put(drive, "/claimed", content)
+    put(drive, "/restarted", content)
+    files = folder.cache.spool
+    names = [Path(path).name for path in files.list("new")]
+    for name in names:
+        spool.set_apart(files, name)
+    assert files.list("new") == []
+    spool.claim(files, names[0])
+    folder.cache.recover()
+    assert sorted(Path(path).name for path in files.list("new")) == sorted(names)
+    folder.drain(service)
+    assert [service.get_file(path) for path in ("/claimed", "/restarted")] == [content] * 2

@@ -69,7 +69,7 @@ def test_reads_go_on_and_nothing_is_torn(
     disk: Path, line: Line, bucket: str, s3_client: Any, tmp_path: Path
 ) -> None:
     with share(line, bucket, tmp_path) as server:
-        put(server, "/known", b"known")
+        put(server, "/known", content("known"))
         wait_for_drain(server)
         line.cut()
         written = write_until_full(server, "file")
@@ -100,7 +100,7 @@ def test_reads_go_on_and_nothing_is_torn(
         assert journal(server, "SELECT * FROM conflict") == []
     stored = contents(s3_client, bucket)
     assert stored == {name: content(name) for name in [*written, "again"]} | {
-        "known": b"known",
+        "known": content("known"),
         "small": b"small",
     }
     folders = s3_client.list_objects_v2(Bucket=bucket, Prefix="folder")["Contents"]
