@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 from fsspec import AbstractFileSystem
 
 
@@ -64,3 +65,6 @@ class FlatFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec has no 
 
     def _below(self, path: str) -> Iterator[str]:
         return (key for key in list(self._objects) if key.startswith(path + "/"))
+
+
+fsspec.register_implementation("flat", FlatFileSystem, clobber=True)

@@ -62,7 +62,8 @@ def proppatch(tree: DavTree, request: DavRequest) -> Response:
     tree.check_conditions(request, metadata)
     tree.check_locks(request, request.path)
     changes = parse_update(request.body())
-    dates = {} if metadata["is_dir"] else _dates(changes)
+    is_dated_by_clients = tree.store.features.modified_times and not metadata["is_dir"]
+    dates = _dates(changes) if is_dated_by_clients else {}
     allowed = {*dates, *_confirmed(tree, request.path, metadata, changes)}
     if refused := [name for name in changes if name in LIVE and name not in allowed]:
         stats = refused_stats(changes, refused)

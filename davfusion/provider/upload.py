@@ -163,7 +163,7 @@ def put(tree: DavTree, request: DavRequest) -> Response:
         known = _with_md5(checksum, md5.hexdigest())
         tree.state.note_checksum(request.path, stored.get("etag", ""), known)
     headers = version_headers(stored)
-    if modified is not None:
+    if modified is not None and tree.store.features.modified_times:
         headers.append(("X-OC-Mtime", "accepted"))
     return Response(204 if existing else 201, headers)
 

@@ -249,6 +249,7 @@ class MemoryStore(Store):
             ranged_read=True,
             largest_object=self._tree.largest_object(),
             cheap_metadata=True,
+            modified_times=True,
             one_process=isinstance(self._tree, MemoryTree),
         )
 

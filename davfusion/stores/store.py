@@ -113,6 +113,8 @@ class Features:
     """A walk costs few calls, however many directories there are."""
     one_process: bool = False
     """What is stored is visible in this process alone."""
+    modified_times: bool = False
+    """A file keeps the time that a write gives it; else the service dates all by its own clock."""
     receives_first: bool = False
     """What is written is received whole first, so its source need not rewind."""
     writes_offline: bool = False

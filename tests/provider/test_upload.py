@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from davfusion.provider.state import State
+from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.memory import MemoryStore
+from tests.flat_filesystem import FlatFileSystem
 from tests.provider.client import CutBody, DavClient
 
 BODY = b"The new content."
@@ -84,6 +86,16 @@ def test_a_connection_that_breaks(client: DavClient, headers: dict[str, str]) ->
     reply = client("PUT", "/f", CutBody(BODY), headers)
     assert reply.status == 400
     assert client.get("/f") == before
+
+
+def test_a_time_that_cannot_be_kept_is_not_said_to_be_accepted() -> None:
+    client = DavClient(FsspecStore(f"{FlatFileSystem.protocol}://bucket", objects={}))
+    reply = client.put("/f", BODY, X_OC_Mtime="1600000000")
+    assert reply.status == 201
+    assert "x-oc-mtime" not in reply.headers
+    date = "<D:getlastmodified>Sun, 06 Nov 1994 08:49:37 GMT</D:getlastmodified>"
+    reply = client.proppatch("/f", date)
+    assert b"403 Forbidden" in reply.body
 
 
 def test_the_answer_names_the_version(client: DavClient) -> None:

@@ -1,7 +1,5 @@
 """FsspecStore by the contract: on fsspec's local files and memory, and on an object store."""
 
-import io
-import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,10 +10,8 @@ from davfusion.stores.errors import InvalidPathValueError
 from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.fsspec.share import KEEP, WORK
 from davfusion.stores.store import Store, StoreAccessError
-from tests.conformance import MTIME, StoreConformance, names, put
+from tests.conformance import StoreConformance, names, put
 from tests.flat_filesystem import FlatFileSystem
-
-fsspec.register_implementation("flat", FlatFileSystem, clobber=True)
 
 
 class TestLocal(StoreConformance):
@@ -35,11 +31,6 @@ class TestObjectStore(StoreConformance):
     @pytest.fixture
     def store(self) -> Store:
         return FsspecStore("flat://bucket/a root", objects={})
-
-    def test_a_given_time_and_type_are_kept(self, store: Store) -> None:
-        """Not here: by fsspec's interface no time can be given."""
-        stored = store.store_fileobject(io.BytesIO(b"png"), "/file", modified=MTIME)
-        assert stored["modified"] == pytest.approx(time.time(), abs=60)
 
 
 def test_an_object_store_shows_only_what_a_path_can_name() -> None:

@@ -1,7 +1,5 @@
 """S3 by FsspecStore and s3fs, to compare it with S3Store: by the contract, alone and cached."""
 
-import io
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -12,7 +10,7 @@ from davfusion.cache.multiprocessing_caching_store import MultiprocessingCaching
 from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import Store
-from tests.conformance import MTIME, StoreConformance
+from tests.conformance import StoreConformance
 from tests.servers import S3Server
 from tests.stores.test_s3 import SEAWEEDFS_NAMES
 
@@ -36,11 +34,6 @@ class TestS3fs(S3fsConformance):
     @pytest.fixture
     def store(self, s3fs_store: FsspecStore) -> Store:
         return s3fs_store
-
-    def test_a_given_time_and_type_are_kept(self, store: Store) -> None:
-        """Not here: by fsspec's interface no time can be given."""
-        stored = store.store_fileobject(io.BytesIO(b"png"), "/file", modified=MTIME)
-        assert stored["modified"] == pytest.approx(time.time(), abs=60)
 
 
 class TestWrittenBackS3fs(S3fsConformance):

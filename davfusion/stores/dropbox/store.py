@@ -55,6 +55,7 @@ _FEATURES: Final = Features(
     hash_kinds=frozenset({"dropbox"}),
     largest_object=LARGEST,
     undated_directories=True,
+    modified_times=True,
     flat_listing=True,
 )
 

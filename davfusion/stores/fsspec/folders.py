@@ -8,7 +8,11 @@ from davfusion.stores.fsspec.backend import OWN_INSTANCE, Backend, Info, require
 from davfusion.stores.store import Features, ReadableStream
 
 FOLDER_FEATURES = Features(
-    server_side_move=True, atomic_move=True, atomic_replace=True, ranged_read=True
+    server_side_move=True,
+    atomic_move=True,
+    atomic_replace=True,
+    ranged_read=True,
+    modified_times=True,
 )
 
 

@@ -13,7 +13,11 @@ class MemoryBackend(Backend):
     """Files that are put whole; folders are there by themselves."""
 
     features: ClassVar[Features] = Features(
-        server_side_copy=True, atomic_replace=True, ranged_read=True, one_process=True
+        server_side_copy=True,
+        atomic_replace=True,
+        ranged_read=True,
+        one_process=True,
+        modified_times=True,
     )
     keeps_folders: ClassVar[bool] = True
     serialized = threading.RLock()

@@ -31,7 +31,11 @@ class DavBackend(FolderBackend):
     """Requests to one server, of any number of threads."""
 
     features: ClassVar[Features] = Features(
-        server_side_copy=True, server_side_move=True, atomic_replace=True, ranged_read=True
+        server_side_copy=True,
+        server_side_move=True,
+        atomic_replace=True,
+        ranged_read=True,
+        modified_times=True,
     )
     shared: ClassVar[bool] = True
     uploads: ClassVar[bool] = True

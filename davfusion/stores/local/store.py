@@ -58,6 +58,7 @@ _FEATURES = Features(
     ranged_read=True,
     case_insensitive_names=CASE_INSENSITIVE_NAMES,
     cheap_metadata=True,
+    modified_times=True,
 )
 
 _log = logging.getLogger(__name__)

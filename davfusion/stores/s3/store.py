@@ -112,6 +112,7 @@ class S3Store(Store):
             ranged_read=True,
             undated_directories=True,
             flat_listing=True,
+            modified_times=True,
             hash_kinds=self._hash_kinds,
             largest_object=LARGEST,
         )
