@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO, Final, Literal, TextIO, overload
 
-from davfusion.platform import fsync_directory
+from davfusion.platform import fsync_directory, is_running
 
 SPACES: Final = ("tmp", "new", "cur")
 
@@ -139,6 +139,17 @@ class FileStore:
         if space not in SPACES:
             raise FileNameError(f"not one of the spaces {', '.join(SPACES)}: {space!r}")
         return self._folder / space
+
+
+def own_name() -> str:
+    """A name that no other file has. It tells the process that made it."""
+    return f"{uuid.uuid4().hex}.{os.getpid()}"
+
+
+def has_maker_ended(name: str) -> bool:
+    """Whether the process that made a name by own_name() is there no more; False for others."""
+    _, dot, process = name.rpartition(".")
+    return bool(dot) and process.isdecimal() and not is_running(int(process))
 
 
 def _require_free(source: Path, target: Path) -> None:

@@ -19,7 +19,7 @@ from davfusion.cache.outbox import Outbox
 from davfusion.cache.pending import DELETIONS, LARGE, SMALL, Row
 from davfusion.cache.reserve import Reserve
 from davfusion.cache.sender import Sender, Sending
-from davfusion.cache.spool import disk_space
+from davfusion.cache.spool import disk_space, left_behind
 from davfusion.cache.unpacking import AFTER, unpack
 from davfusion.platform import lock_file
 from davfusion.stores.errors import UnreachableError
@@ -109,7 +109,8 @@ class Mover:
         return len(rows)
 
     def _sweep(self) -> None:
-        """Give free the packs of which little or nothing is needed."""
+        """Give free the packs of which little or nothing is needed, and what was being received."""
+        self._outbox.remove_unnamed(left_behind(self._folder.spool))
         packs.sweep(self._folder.spool, self._journal.needs_pack)
         if time.monotonic() >= self._unpacked + AFTER:
             unpack(self._journal, self._folder.spool)

@@ -4,13 +4,14 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from davfusion.cache import journal_rows, schedule
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import LONGEST_DELAY, Journal
 from davfusion.cache.journal_rows import Alias
 from davfusion.cache.pending import ABSENT, COLUMNS, DIRECTORY, FAILED, FILE, NOTHING, WAITING, Row
-from davfusion.cache.spool import remove_content, set_apart
+from davfusion.cache.spool import name_of, remove_content, set_apart
 from davfusion.cache.watched_clock import WatchedClock
 from davfusion.database import below
 from davfusion.stores import paths
@@ -307,6 +308,18 @@ class Outbox:
         """Have uploads removed that tries of the row may have left."""
         with self._database.transaction() as db:
             db.execute("INSERT INTO abandoned VALUES (?, NULL, ?)", (row.path, row.begun))
+
+    def remove_unnamed(self, files: Iterable[Path]) -> None:
+        """Remove files of processes that have ended, but those that are the content of a row."""
+        unnamed = [file for file in files if not self._journal.needs(name_of(file))]
+        if not unnamed:
+            return
+        with self._database.transaction(silent=True) as db:
+            # On the disk, too, now none can be named: a commit on which its process was killed
+            # might come to light after a crash, were nothing written over it.
+            journal_rows.next_change(db)
+        for file in unnamed:
+            file.unlink(missing_ok=True)
 
     def forgotten(self, upload: Abandoned) -> None:
         """The store has forgotten it."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from davfusion.cache.filestore import FileStore
+from davfusion.cache.filestore import FileStore, own_name
 from davfusion.cache.notes import Content, Note, packed
 from davfusion.database import SharedFlush
 from davfusion.platform import allocate, flush, fsync_directory, lock_file, write_at
@@ -308,24 +308,24 @@ class Packer:
 
     def _begin(self) -> _Pack | None:
         """A new pack, locked before anybody else sees it."""
-        name = uuid.uuid4().hex
-        file = self._files.create(name, "xb")
+        name, growing = uuid.uuid4().hex, own_name()
+        file = self._files.create(growing, "xb")
         try:
             lock_file(file)
             if not self._reserve(file, self._size):
                 file.close()
-                self._files.remove(name, "tmp")
+                self._files.remove(growing, "tmp")
                 return None
             allocate(file.fileno(), self._size)
             os.fsync(file.fileno())
             target = folder(self._files)
             target.mkdir(mode=0o700, exist_ok=True)
-            self._files.path(name, "tmp").rename(target / name)
+            self._files.path(growing, "tmp").rename(target / name)
             fsync_directory(target)
             fsync_directory(target.parent)
         except BaseException:
             file.close()
             with suppress(FileNotFoundError):
-                self._files.remove(name, "tmp")
+                self._files.remove(growing, "tmp")
             raise
         return _Pack(file, target / name, self._size)

@@ -10,14 +10,13 @@ import io
 import os
 import shutil
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from davfusion.cache import digests, packs
-from davfusion.cache.filestore import FileStore
+from davfusion.cache.filestore import FileStore, has_maker_ended, own_name
 from davfusion.cache.notes import Content, Note, packed
 from davfusion.cache.packs import Packer
 from davfusion.cache.pending import Row
@@ -91,7 +90,7 @@ def receive(
     Returns the file's name and note. Whatever goes wrong, nothing is left. Raises
     StoreSpaceLimitError for a full disk.
     """
-    name, size, begun = uuid.uuid4().hex, 0, 0
+    name, size, begun = own_name(), 0, 0
     digest = digests.of_size(size_of(source))
     try:
         with disk_space(), spool.create(name, "xb") as file:
@@ -218,7 +217,7 @@ def link_content(spool: FileStore, name: str, make_room: packs.Grow | None = Non
 
     Where it takes bytes of its own, `make_room` is asked for them.
     """
-    copy = uuid.uuid4().hex
+    copy = own_name()
     target = spool.path(copy, "tmp")
     try:
         with disk_space():
@@ -271,11 +270,13 @@ def claim(spool: FileStore, name: str) -> None:
             raise FileNotFoundError(name)
         return
     target = spool.path(name, "cur")
-    for place in _places(spool, name):
+    *places, apart = _places(spool, name)
+    for place in places:
         with suppress(FileNotFoundError):
             place.rename(target)
             return
-    raise FileNotFoundError(name)
+    if not apart.exists():  # else it stays there: who set it apart may have committed that by now
+        raise FileNotFoundError(name)
 
 
 def set_apart(spool: FileStore, name: str) -> None:
@@ -305,6 +306,15 @@ def remove_content(spool: FileStore, name: str) -> None:
             return
 
 
+def left_behind(spool: FileStore) -> list[Path]:
+    """Files in `tmp` of processes that have ended: they take room, whether a row names them or not.
+
+    See Outbox.remove_unnamed.
+    """
+    found = map(Path, spool.list("tmp"))
+    return [file for file in found if has_maker_ended(name_of(file))]
+
+
 def name_of(found: Path) -> str:
     """The name by which a row knows a file of the spool."""
     return found.name.removesuffix(_APART)
@@ -317,7 +327,7 @@ def _places(spool: FileStore, name: str) -> tuple[Path, ...]:
 
 
 def _opened(spool: FileStore, name: str) -> BinaryIO:
-    for place in _places(spool, name) * 2:  # what was set apart in vain is claimed again
+    for place in _places(spool, name):
         with suppress(FileNotFoundError):
             return place.open("rb")
     raise FileNotFoundError(name)

@@ -2,12 +2,15 @@
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from davfusion.cache import packs, spool
+from davfusion.cache.filestore import own_name
 from davfusion.cache.folder import CacheFolder
 from davfusion.cache.holds import Holds
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
@@ -203,6 +206,7 @@ def test_content_that_a_change_makes_needless_is_swept_away_after_a_crash(
     spool.set_apart(files, name)
     assert drive.get_file("/a") == OLD * packs.LARGEST  # the commit has not come yet
     spool.complete(files, name)  # by the one who wrote it, late
+    spool.claim(files, name)  # by the mover, which had taken the row before
     (apart,) = files.list("tmp")
     os.link(apart, tmp_path / "kept")
     drive.delete("/a")
@@ -212,6 +216,28 @@ def test_content_that_a_change_makes_needless_is_swept_away_after_a_crash(
     assert not (tmp_path / "test" / "spool" / "lost+found").exists()
     with pytest.raises(NoSuchFilesytemObjectError):
         drive.get_file("/a")
+
+
+def test_what_killed_processes_were_receiving_goes_and_what_they_had_acknowledged_stays(
+    drive: MultiprocessingCachingStore, folder: Folder, service: BreakingStore, tmp_path: Path
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as killed:
+        pass
+    put(drive, "/acknowledged", OLD * packs.LARGEST)
+    files = folder.cache.spool
+    (content,) = map(Path, files.list("new"))
+    named = content.name.replace(str(os.getpid()), str(killed.pid))
+    content.rename(files.path(named, "tmp"))
+    with folder.journal.database.transaction() as db:
+        db.execute("UPDATE pending SET spool = ?", (named,))
+    received = own_name()
+    for left in (received, f"a.{killed.pid}", f"b.{killed.pid}.apart"):
+        files.create(left).close()
+    sender = mover(service, tmp_path)
+    sender.step()
+    sender.close()
+    assert {Path(path).name for path in files.list("tmp")} == {named, received}
+    assert drive.get_file("/acknowledged") == OLD * packs.LARGEST
 
 
 def test_what_was_set_apart_in_vain_stays(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.live.drive import (
     PATIENCE,
     Answer,
     ask,
+    cache_of,
     contents,
     eventually,
     get,
@@ -197,3 +199,17 @@ def test_a_file_larger_than_the_cache_streams_through(
         )
         assert journal(server, "SELECT * FROM conflict") == []
     assert contents(s3_client, bucket) == {"large": large}
+
+
+def test_what_a_killed_worker_was_receiving_takes_no_room(
+    line: Line, bucket: str, tmp_path: Path
+) -> None:
+    with share(line, bucket, tmp_path, "--cache-size", "100MB") as server:
+        folder = cache_of(server) / "spool" / "tmp"
+        with upload(server, "/broken-off", f"Content-Length: {90 * MB}") as sock:
+            sock.sendall(b"begun")
+            assert eventually(lambda: any(file.stat().st_size for file in folder.iterdir()))
+            for worker in server.workers():
+                os.kill(worker, signal.SIGKILL)
+            put(server, "/whole", content(1, 90 * MB))
+        wait_for_drain(server)
