@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -14,6 +15,7 @@ from davfusion.stamp import Stamp
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process's transaction to end."""
+_POLL = 0.005
 
 
 class Database:
@@ -104,7 +106,7 @@ class Database:
             check_same_thread=False,
         )
         if self._path is not None:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(connection)
         connection.execute(f"PRAGMA synchronous={'NORMAL' if self._durable else 'OFF'}")
         connection.executescript(self._schema)
         return connection
@@ -170,6 +172,20 @@ class SharedFlush:
             finally:
                 os.close(descriptor)
             self._flushed = writes
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Have the file keep a log; SQLite does not wait where others begin one at the same moment."""
+    give_up = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(_POLL)
+        else:
+            return
 
 
 def _make_private(path: Path) -> None:

@@ -4,6 +4,8 @@ import multiprocessing
 import sqlite3
 import sys
 import threading
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,18 @@ def test_closing_and_opening_again_keeps_nothing(tmp_path: Path) -> None:
         database.rows("SELECT 1")
         database.close()
     assert database._inherited == []
+
+
+def test_a_new_file_that_another_process_begins_at_the_same_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(time, "sleep", lambda _: other.execute("COMMIT"))
+        database = Database(tmp_path / "db", SCHEMA, durable=True)
+        assert database.rows("SELECT n FROM t") == []
+        assert not other.in_transaction
+        database.close()
 
 
 def test_a_connection_is_not_shared_over_a_fork(tmp_path: Path) -> None:
