@@ -54,7 +54,7 @@ def _parse_user(text: str) -> tuple[str, str]:
         raise ConfigError(str(error)) from error
 
 
-SIZE = Parsed("size", config.parse_size)
+SIZE = Parsed("size", config.parse_cache_size)
 SECONDS = Parsed("seconds", config.parse_seconds)
 JUNK = Parsed("kinds", config.parse_junk)
 NETWORK = Parsed("address", config.parse_network)

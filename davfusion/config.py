@@ -65,6 +65,14 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+def parse_cache_size(text: str) -> int:
+    """As parse_size, but ConfigError for what would hold next to nothing."""
+    size = parse_size(text)
+    if 0 < size < MB:
+        raise ConfigError(f"{text!r} is less than 1MB: a number alone is bytes; 0 keeps nothing")
+    return size
+
+
 def parse_seconds(text: str) -> float:
     """Seconds of `60`, `0.5` or `60s`; raises ConfigError."""
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*s?", text.strip(), re.ASCII)
@@ -107,7 +115,7 @@ class Parsed:
         """pydantic's hook."""
         from pydantic_core import core_schema  # noqa: PLC0415 - only a file needs it
 
-        return core_schema.no_info_plain_validator_function(lambda value: self._parse(str(value)))
+        return core_schema.no_info_after_validator_function(self._parse, core_schema.str_schema())
 
 
 def _whole(least: int, most: int) -> Parsed:
@@ -119,7 +127,7 @@ def _whole(least: int, most: int) -> Parsed:
     return Parsed(parse)
 
 
-Bytes = Annotated[int, Parsed(parse_size)]
+CacheSize = Annotated[int, Parsed(parse_cache_size)]
 Seconds = Annotated[float, Parsed(parse_seconds)]
 
 
@@ -138,6 +146,11 @@ class S3Options:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
+    def __post_init__(self) -> None:
+        """ConfigError for one half of the credentials."""
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ConfigError("needs access_key_id and secret_access_key, or neither of them")
+
 
 @dataclass(frozen=True)
 class DropboxOptions:
@@ -148,9 +161,17 @@ class DropboxOptions:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
 
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a folder or of memory."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+
 OPTIONS: Final[Mapping[str, "type[DataclassInstance]"]] = {
     "s3": S3Options,
     "dropbox": DropboxOptions,
+    **dict.fromkeys(("", "local", "file", "memory"), NoOptions),
 }
 """Scheme of a target -> the options that its store takes; any, where the scheme is missing."""
 
@@ -207,7 +228,7 @@ class ShareConfig:
     """None: the server's, or among the user's caches."""
     cache_id: str | None = None
     """None: made from the target."""
-    cache_size: Bytes = 2000 * MB
+    cache_size: CacheSize = 2000 * MB
     cache_expiration: Seconds | None = None
     """None: 60, and nothing is cached where asking the store costs as little."""
     write_mode: Literal["back", "through"] | None = None
@@ -289,8 +310,6 @@ def check(config: ServerConfig) -> ServerConfig:
             f"without users, anyone who reaches {config.host} could read and delete everything: "
             "give --user or --htpasswd, or say --anonymous if that is meant"
         )
-    if any(0 < share.cache_size < MB for share in config.shares.values()):
-        raise ConfigError("--cache-size is less than 1MB: a number alone is bytes; 0 keeps nothing")
     if config.server == "granian":
         _check_granian()
     shares = {

@@ -27,12 +27,14 @@ from davfusion.config_yaml import Document, Key
 from davfusion.stores.paths import is_valid_name
 from davfusion.users import is_hash, is_name
 
-_VARIABLE: Final = re.compile(r"\$(?:\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+_VARIABLE: Final = re.compile(r"\$(?:\$\{|\{([^{}]*)\})")
 _KINDS: Final = {
+    "bool_parsing": "true or false",
     "dataclass_type": "a mapping with keys of its own",
     "dict_type": "a mapping",
     "mapping_type": "a mapping",
     "path_type": "a path, as text in quotes",
+    "string_type": "a single value",
     "tuple_type": "a list",
 }
 _LONGEST_SECRET: Final = 64 * 1024
@@ -72,7 +74,7 @@ class _Reading:
 
     def result(self) -> ServerConfig:
         """Raises ConfigError."""
-        values = self._document.values(self._text, _is_option)
+        values = self._document.values(self._text, _is_option, _is_needed)
         self._stop()
         parsed = self._validated(ServerConfig, {} if values is None else values, ())
         for name, share in parsed.shares.items():
@@ -183,6 +185,10 @@ class _Reading:
 
     def _check_share(self, name: str, share: ShareConfig, parsed: ServerConfig) -> None:
         key = ("shares", name)
+        if share.target in ("", "local:"):
+            self._wrong(
+                (*key, "target"), f"{share.target!r} names no folder, and no address either"
+            )
         if name == ROOT:
             if len(parsed.shares) > 1:
                 self._wrong(key, "is the whole tree, so there can be no other share")
@@ -217,7 +223,13 @@ class _Reading:
 
 def _nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known) or 'none'}"
+
+
+def _is_needed(key: Key) -> bool:
+    """Whether nothing there would let in more people than is meant, or leave out a share."""
+    is_member = len(key) == 2 and key[0] in ("shares", "users", "groups")
+    return is_member or key == ("users",) or (len(key) == 3 and key[2] in ("read", "write"))
 
 
 def _is_option(key: Key) -> bool:

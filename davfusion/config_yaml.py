@@ -36,13 +36,19 @@ class Document:
         except RecursionError as error:
             raise ConfigError("line 1: nested too deep") from error
 
-    def values(self, meant: Callable[[Key, str], str], is_free: Callable[[Key], bool]) -> Any:
+    def values(
+        self,
+        meant: Callable[[Key, str], str],
+        is_free: Callable[[Key], bool],
+        is_needed: Callable[[Key], bool],
+    ) -> Any:
         """All of it as dicts, lists and texts; `meant` is what the text of a value stands for.
 
-        An empty value is left out, so that its default holds. What `is_free`, because nothing says
-        what it should be, is a number or a truth value where it is written as one.
+        An empty value is left out, so that its default holds, unless it `is_needed`. What
+        `is_free`, because nothing says what it should be, is a number or a truth value where it is
+        written as one.
         """
-        return None if self._top is None else _Values(meant, is_free).of(self._top, ())
+        return None if self._top is None else _Values(meant, is_free, is_needed).of(self._top, ())
 
     def line(self, key: Key) -> int:
         """The number of the line where `key` stands, or what would hold it."""
@@ -67,9 +73,15 @@ class Document:
 class _Values:
     """See Document.values."""
 
-    def __init__(self, meant: Callable[[Key, str], str], is_free: Callable[[Key], bool]) -> None:
+    def __init__(
+        self,
+        meant: Callable[[Key, str], str],
+        is_free: Callable[[Key], bool],
+        is_needed: Callable[[Key], bool],
+    ) -> None:
         self._meant = meant
         self._is_free = is_free
+        self._is_needed = is_needed
 
     def of(self, node: Any, key: Key) -> Any:
         """What `node`, which stands at `key`, is."""
@@ -87,7 +99,7 @@ class _Values:
 
     def _scalar(self, node: Any, key: Key) -> str | int | float | bool | None:
         text = _sound(node)
-        if node.style is None and text in _NOTHING:
+        if node.style is None and text in _NOTHING and not self._is_needed(key):
             return None
         meant = self._meant(key, text)
         # What was filled in is a text: a secret of digits is no number.

@@ -35,6 +35,8 @@ _SCHEMES = (
     "bcrypt", "apr_md5_crypt", "sha512_crypt", "sha256_crypt", "pbkdf2_sha256",
     "ldap_sha1", "ldap_salted_sha1",
 )  # fmt: skip
+_BCRYPT = re.compile(r"\$2[a-z]?\$[0-9]{2}\$[./A-Za-z0-9]{53}")
+"""passlib tells it by its beginning alone."""
 _NAME = re.compile(r"[^:\x00-\x1f\x7f]+")
 
 Hashes = Mapping[str, str]
@@ -65,8 +67,9 @@ def is_name(text: str) -> bool:
 
 
 def is_hash(text: str) -> bool:
-    """Whether `text` is a password's hash of a kind that is known here."""
-    return _context().identify(text) is not None
+    """Whether `text` is a password's hash of a kind that is known here, and whole."""
+    scheme = _context().identify(text)
+    return bool(_BCRYPT.fullmatch(text)) if scheme == "bcrypt" else scheme is not None
 
 
 def parse_user(text: str) -> tuple[str, str]:

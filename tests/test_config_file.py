@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 KINDS = (ServerConfig, ShareConfig, S3Options, DropboxOptions)
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 HASH = hash_password("hunter2")
-ENVIRON = {"S3": "s3://b", "PORT": "81", "KEY": "0123", "HASH": HASH}
+ENVIRON = {"S3": "s3://b", "PORT": "81", "KEY": "0123", "HASH": HASH, "EMPTY": ""}
 
 
 def read(text: str, folder: Path = Path("/etc")) -> ServerConfig:
@@ -61,13 +61,13 @@ def test_values_are_read_as_the_command_line_reads_them() -> None:
             cache_expiration: 90s
             write_mode: through
             read_only: yes
-            options: {path_style: false, access_key_id: "${KEY}", region: "$${KEY}"}
+            options: {path_style: false, profile: "${KEY}", region: "$${KEY}"}
         """
     )
     photos = found.shares["photos"]
     assert (found.port, photos.cache_size, photos.cache_expiration) == (81, 5 << 30, 90)
     assert (photos.write_mode, photos.read_only) == ("through", True)
-    assert photos.options == {"path_style": False, "access_key_id": "0123", "region": "${KEY}"}
+    assert photos.options == {"path_style": False, "profile": "0123", "region": "${KEY}"}
 
 
 def test_relative_paths_begin_at_the_file() -> None:
@@ -121,7 +121,18 @@ def test_rights_are_of_users_and_groups() -> None:
         ("shares: {a: {}}", "shares.a.target: is missing"),
         ("shares: {a: {target: b, write_mode: up}}", "write_mode: 'up' .*'back' or 'through'"),
         ("port: 70000\nshares: {a: {target: b}}", "port: '70000' .* 0 to 65535"),
-        ("shares: {a: {target: b, read_only: perhaps}}", "read_only: 'perhaps' .*boolean"),
+        ("shares: {a: {target: b, read_only: perhaps}}", "read_only: 'perhaps' .*true or false"),
+        ("shares: {a: {target: b, junk: [mac, office]}}", "a.junk: .* should be a single value"),
+        ("shares: {a: {target: b, cache_size: 500}}", "1: shares.a.cache_size: '500' .* 1MB"),
+        ("shares: {a: {target: '${EMPTY}'}}", "shares.a.target: '' names no folder"),
+        ("shares: {a: {target: b}, c: }", "shares.c: '' should be a mapping"),
+        ("users:\nshares: {a: {target: b}}", "line 1: users: '' should be a mapping"),
+        ("users: {alice: }\nshares: {a: {target: b}}", "users.alice: is no hash"),
+        (f"users: {{a: {HASH[:-1]}}}\nshares: {{a: {{target: b}}}}", "users.a: is no hash"),
+        (f"users: {{u: {HASH}}}\nshares: {{a: {{target: b, read: }}}}", "a.read: '' .* a list"),
+        ("shares: {a: {target: '${no-name}'}}", "target: the environment has no no-name"),
+        ("shares: {a: {target: b, options: {region: x}}}", "region: there is no such key"),
+        ("shares: {a: {target: 's3://b', options: {access_key_id: x}}}", "needs .*secret_access"),
         ("shares: {a: 's3://b'}", "shares.a: 's3://b' should be a mapping"),
         ("shares: [a]", "shares: .* a mapping"),
         ("shares: {}", "shares: there has to be one"),
@@ -188,12 +199,15 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
         """
         users: {alice: "file:hash"}
         shares:
-          a: {target: "s3://b", options: {secret_access_key: "file:key", region: "file:key"}}
+          a:
+            target: "s3://b"
+            options: {access_key_id: "file:key", secret_access_key: "file:key", region: "file:key"}
         """,
         tmp_path,
     )
     assert found.users == {"alice": HASH}
-    assert found.shares["a"].options == {"secret_access_key": "hunter2", "region": "file:key"}
+    options = {"access_key_id": "hunter2", "secret_access_key": "hunter2", "region": "file:key"}
+    assert found.shares["a"].options == options
     assert "hunter2" not in repr(found)
     assert HASH not in repr(found)
     (line,) = wrong("users: {alice: 'file:no-such'}\nshares: {a: {target: b}}")
