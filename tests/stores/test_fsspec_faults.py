@@ -349,3 +349,15 @@ def test_requests_to_a_dav_server_share_a_connection(
         assert not store.exists(folder)
     made = [text for text in caplog.messages if "Starting new" in text or "Resetting" in text]
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("status", [403, 405, 501])
+def test_a_dav_server_that_keeps_no_properties(
+    flaky_dav: FsspecStore, dav_proxy: Any, status: int
+) -> None:
+    refusal = {"match": "^PROPPATCH ", "action": "status", "status": status}
+    dav_proxy.rules = [refusal]
+    for content in (b"new", b"over it"):
+        stored = flaky_dav.store_fileobject(io.BytesIO(content), "/file", modified=1_000_000_000)
+        assert flaky_dav.get_metadata("/file") == stored
+        assert flaky_dav.get_file("/file") == content

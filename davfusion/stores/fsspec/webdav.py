@@ -142,7 +142,9 @@ class DavBackend(FolderBackend):
 
     def _proppatch(self, path: str, body: bytes) -> None:
         headers = {"Content-Type": "application/xml"}
-        with self._session.asked("PROPPATCH", path, headers=headers, body=body):
+        with self._session.asked(
+            "PROPPATCH", path, headers=headers, body=body, accepted=_is_kept_or_unknown
+        ):
             return
 
     def copy(self, src: str, dst: str) -> None:
@@ -231,6 +233,11 @@ def _or_missing_parent(error: StoreAccessError, path: str) -> StoreAccessError:
     if error.status != 409:
         return error
     return NoSuchFilesytemObjectError(f"{paths.parent(path)}: {error}")
+
+
+def _is_kept_or_unknown(status: int) -> bool:
+    """Some servers have no properties of others, and say so in one of these ways."""
+    return 200 <= status < 300 or status in (403, 405, 501)
 
 
 def _is_207(status: int) -> bool:
