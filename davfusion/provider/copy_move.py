@@ -33,8 +33,10 @@ class Transfer:
         """Whether it stays in one share."""
         return self.source is self.target
 
-    @property
-    def success(self) -> Response:
+    def succeed(self) -> Response:
+        """Locks on members of what was replaced end with them (RFC 4918 section 9.9.3)."""
+        if self.replaced:
+            self.target.state.locks.remove_below(self.dst)
         return Response(204 if self.replaced else 201)
 
     def copy(self) -> None:
@@ -83,7 +85,7 @@ def copy(tree: DavTree, request: DavRequest) -> Response:
             transfer.copied(error)
             return failed_paths(request, error)
     transfer.copied(tree=whole)
-    return transfer.success
+    return transfer.succeed()
 
 
 def move(tree: DavTree, request: DavRequest) -> Response:
@@ -96,7 +98,7 @@ def move(tree: DavTree, request: DavRequest) -> Response:
             transfer.copied(error)
             return failed_paths(request, error)
     transfer.moved()
-    return transfer.success
+    return transfer.succeed()
 
 
 def _checked(tree: DavTree, request: DavRequest) -> Transfer:

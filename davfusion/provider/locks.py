@@ -157,7 +157,13 @@ class LockTable:
 
     def remove_tree(self, path: str) -> None:
         """End the locks on `path` and below: what they locked is gone."""
-        where, values = "root = ? OR (root >= ? AND root < ?)", (path, *below(path))
+        self._remove("root = ? OR (root >= ? AND root < ?)", (path, *below(path)))
+
+    def remove_below(self, path: str) -> None:
+        """End the locks on what lay below `path`: it has been replaced."""
+        self._remove("root >= ? AND root < ?", below(path))
+
+    def _remove(self, where: str, values: Sequence[str]) -> None:
         if not self._database.rows(f"SELECT 1 FROM lock WHERE {where} LIMIT 1", values):  # noqa: S608
             return
         with self._database.transaction() as connection:

@@ -27,6 +27,7 @@ UNQUOTED = "/!*'()~"
 """Left as they are in an href, as encodeURIComponent of browsers and clients does."""
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_UNESCAPED = re.compile(r"[?#\x00-\x1f\x7f]")
 _DEFAULT_PORT = re.compile(r":(80|443)$")
 
 
@@ -193,7 +194,7 @@ class DavRequest:
         arrives here as http. Raises DAVError 502 for another server's URL.
         """
         try:
-            parts = urlsplit(reference.strip())
+            parts = urlsplit(reference.strip(" "))
         except ValueError as error:
             raise DAVError(400, "Not a URL.") from error
         if parts.scheme not in ("", "http", "https"):
@@ -202,9 +203,10 @@ class DavRequest:
             raise DAVError(502, "The URL is on another server.")
         if not parts.path.startswith("/"):
             raise DAVError(400, "Neither a URL nor an absolute path.")
-        if "?" in reference or "#" in reference:
-            # Whoever did not escape them in a name would have another file replaced.
-            raise DAVError(400, "A query or a fragment names no file; escape ? as %3F, # as %23.")
+        if _UNESCAPED.search(reference):
+            # Whoever did not escape them in a name would have another file replaced; of a tab,
+            # urlsplit leaves nothing.
+            raise DAVError(400, "A name's ?, # and control characters are to be escaped.")
         path = decode_path(parts.path)
         if path == self.root:
             return paths.ROOT
@@ -214,8 +216,10 @@ class DavRequest:
 
     def _is_here(self, netloc: str) -> bool:
         host = _DEFAULT_PORT.sub("", netloc.rpartition("@")[2].lower())
-        ours = (self.header("Host"), self.header("X-Forwarded-Host"))
-        return any(host == _DEFAULT_PORT.sub("", name.strip().lower()) for name in ours if name)
+        # Each proxy of several may have added its own name, as Apache does.
+        told = (self.header("X-Forwarded-Host") or "").split(",")
+        ours = filter(None, (self.header("Host"), *told))
+        return any(host == _DEFAULT_PORT.sub("", name.strip().lower()) for name in ours)
 
     def has_body(self) -> bool:
         """Whether a body was announced; reads nothing."""

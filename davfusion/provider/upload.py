@@ -19,6 +19,7 @@ from davfusion.stores.store import COPY_BUFFER
 
 _OC_CHECKSUM = re.compile(r"\s*(MD5|SHA1|SHA256|ADLER32):(.*)", re.IGNORECASE)
 _DIGEST = re.compile(r"\s*(md5|sha|sha-256|sha-512)=:?(.*?):?\s*", re.IGNORECASE)
+_MEDIA_TYPE = re.compile(r"[!-~]+/[ -~]{1,250}")
 _DIGEST_NAMES = {"sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}
 
 
@@ -188,7 +189,10 @@ def client_mtime(request: DavRequest) -> float | None:
 
 
 def _media_type(request: DavRequest) -> str | None:
-    """The Content-Type, unless it says nothing: then the name's extension tells more."""
+    """The Content-Type, unless it says nothing: then the name's extension tells more.
+
+    Nor is one kept that a store could refuse, when the write has long been answered.
+    """
     value = (request.header("Content-Type") or "").strip()
-    generic = ("", "application/octet-stream", "application/x-www-form-urlencoded")
-    return None if value.lower() in generic or not value.isascii() else value
+    generic = ("application/octet-stream", "application/x-www-form-urlencoded")
+    return value if _MEDIA_TYPE.fullmatch(value) and value.lower() not in generic else None

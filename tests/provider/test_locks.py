@@ -218,6 +218,19 @@ def test_a_move_leaves_locks_behind_and_a_delete_ends_them() -> None:
     assert client.put("/g", b"free").status == 201
 
 
+@pytest.mark.parametrize("method", ["COPY", "MOVE"])
+def test_the_locks_in_a_replaced_folder_end_with_it(method: str) -> None:
+    client = DavClient()
+    client("MKCOL", "/new")
+    client("MKCOL", "/old")
+    client.put("/old/x", b"1")
+    own, member = client.token("/old", Depth="0"), client.token("/old/x")
+    tokens = f"</old> ({own}) </old/x> ({member})"
+    assert client(method, "/new", headers={"Destination": "/old", "If": tokens}).status == 204
+    assert client.put("/old/x").status == 423
+    assert client.put("/old/x", If=f"</old> ({own})").status == 201
+
+
 def test_a_token_without_its_brackets_unlocks() -> None:
     client = DavClient()
     client.put("/f")

@@ -74,6 +74,8 @@ def test_a_bad_request_path_is_400(path: str) -> None:
         ("http://localhost/dir/#1.txt", 400),
         ("http://localhost/dir?1.txt", 400),
         ("/\u00c3\u00a9", 201),
+        ("http://localhost/voil\u00c3\u00a0", 201),
+        ("http://localhost/a\tb", 400),
         ("", 400),
     ],
 )
@@ -91,6 +93,8 @@ def test_destination_behind_a_proxy() -> None:
     assert client("COPY", "/a", headers=headers).status == 502
     headers["X-Forwarded-Host"] = "files.example.com"
     assert client("COPY", "/a", headers=headers).status == 201
+    headers["X-Forwarded-Host"] = "files.example.com, inner.example.com"
+    assert client("COPY", "/a", headers=headers).status == 204
 
 
 def test_a_prefix_before_the_share() -> None:

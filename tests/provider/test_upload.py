@@ -124,6 +124,9 @@ def test_media_types(client: DavClient) -> None:
     assert client.get("/b").headers["content-type"] == "text/x-own; charset=utf-8"
     client("PUT", "/c", b"x")
     assert client.get("/c").headers["content-type"] == "application/octet-stream"
+    for refused_by_stores in ("text/\x7f", "a/b\tc", "plain", "a/" + "b" * 9000):
+        client("PUT", "/d.txt", b"x", {"Content-Type": refused_by_stores})
+        assert client.get("/d.txt").headers["content-type"] == "text/plain"
 
 
 def test_a_lock_taken_while_the_body_comes_in_is_honoured(client: DavClient) -> None:
