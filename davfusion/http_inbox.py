@@ -17,6 +17,8 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 
 _HEAD_END = re.compile(rb"\r\n\r\n|(?<!\r)\n")
 """The empty line, or a line end that is malformed: then there is nothing to wait for."""
+_NO_METHOD = re.compile(rb"[^\r\n!-~]")
+"""How no request begins; but TLS does, where it is not spoken."""
 
 SHORT: Final = 4 * 1024
 """Bytes of a request that asks for something; what is longer brings something."""
@@ -93,6 +95,7 @@ class Inbox:
         self.is_over = not data
         if not self._is_dropping:
             self._buffer += data
+            self.is_over |= _NO_METHOD.match(self._buffer) is not None
         if data and self.began is None:
             self.began = time.time()
 
@@ -151,6 +154,8 @@ class Inbox:
     def readline(self, limit: int, /) -> bytes:
         """Up to a line end or `limit` bytes; less at the end of the connection. Raises as above."""
         while (end := self._buffer.find(b"\n", 0, limit)) < 0 and len(self._buffer) < limit:
+            if self.is_over:
+                break
             piece = memoryview(bytearray(_PIECE))
             count = self._receive_into(piece)
             if not count:

@@ -90,6 +90,11 @@ def test_a_malformed_line_end_is_answered_at_once(client: Client) -> None:
     assert client.is_closed()
 
 
+def test_what_begins_as_no_request_is_answered_at_once(client: Client) -> None:
+    assert client.ask(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03") == 400
+    assert client.is_closed()
+
+
 def test_a_head_that_trickles_has_an_end(
     http_name: HttpServerName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
