@@ -31,7 +31,7 @@ def parse_mkcol(body: bytes) -> dict[str, str]:
 
 def mkcol(tree: DavTree, request: DavRequest) -> Response:
     """Make a folder in one that exists; with all the properties that are asked for, or none."""
-    values = _properties(request) if request.has_body() else {}
+    values = _properties(request) if request.body() else {}
     existing = tree.find_place(request)
     tree.check_conditions(request, existing)
     if existing is not None:

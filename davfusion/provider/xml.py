@@ -80,7 +80,8 @@ def serialize(element: Element, lang: str | None = None) -> str:
     if lang is not None and _XML_LANG not in element.attrib:
         element.set(_XML_LANG, lang)
     element.tail = None
-    return tostring(element, encoding="unicode")
+    # A reader takes a bare one for a line feed (XML 1.0 section 2.11); tostring leaves it in text.
+    return tostring(element, encoding="unicode").replace("\r", "&#13;")
 
 
 def inner(element: Element) -> str:

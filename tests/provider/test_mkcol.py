@@ -54,6 +54,10 @@ def test_other_bodies_make_nothing(sent: bytes, kind: str, status: int) -> None:
     assert client("PROPFIND", "/d").status == 404
 
 
+def test_chunks_of_nothing_are_no_body() -> None:
+    assert DavClient()("MKCOL", "/d", chunked=True).status == 201
+
+
 def test_what_is_there_already_stays() -> None:
     client = DavClient()
     client.mkcol("/d")

@@ -102,13 +102,14 @@ def test_depth_infinity(client: DavClient) -> None:
 
 
 def test_a_value_keeps_its_structure(client: DavClient) -> None:
-    inner = '<X:p xml:lang="de" a="1"><q xmlns="urn:q">\U0001d11e &lt;&amp;<!-- c --></q>tail</X:p>'
+    value = '<q xmlns="urn:q">\U0001d11e &lt;&amp;<!-- c --></q>tail&#13;'
+    inner = f'<X:p xml:lang="de" a="1">{value}</X:p>'
     reply = client.proppatch("/d", inner)
     assert reply.properties()["/d/"][X + "p"][0] == 200
     _, element = client.propfind("/d").properties()["/d/"][X + "p"]
     assert element.attrib == {"{http://www.w3.org/XML/1998/namespace}lang": "de", "a": "1"}
     assert element.findtext("{urn:q}q") == "\U0001d11e <&"
-    assert element[0].tail == "tail"
+    assert element[0].tail == "tail\r"
 
 
 def test_the_language_in_scope_is_kept(client: DavClient) -> None:
