@@ -201,7 +201,8 @@ class MultiprocessingCachingStore(StoreWrapper):
     ) -> Metadata:
         _require_no_root(path)
         self.require_storable(path)
-        when = self._clock() if modified is None else modified
+        given = modified if self.features.modified_times else None
+        when = self._clock() if given is None else given
         new = Row(path, FILE, modified=when, content_type=content_type)
         try:
             new = self._received(fileobject, new, interrupt_event)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import time
 import zlib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from davfusion.provider.state import State
 from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.memory import MemoryStore
+from tests.cache.writeback import share
 from tests.flat_filesystem import FlatFileSystem
 from tests.provider.client import CutBody, DavClient
 
@@ -96,6 +98,12 @@ def test_a_time_that_cannot_be_kept_is_not_said_to_be_accepted() -> None:
     date = "<D:getlastmodified>Sun, 06 Nov 1994 08:49:37 GMT</D:getlastmodified>"
     reply = client.proppatch("/f", date)
     assert b"403 Forbidden" in reply.body
+
+
+def test_a_time_that_cannot_be_kept_does_not_show_until_it_is_sent(tmp_path: Path) -> None:
+    store = share(FsspecStore(f"{FlatFileSystem.protocol}://bucket", objects={}), tmp_path)
+    DavClient(store).put("/f", BODY, X_OC_Mtime="1600000000")
+    assert store.get_modified("/f") == pytest.approx(time.time(), abs=60)
 
 
 def test_the_answer_names_the_version(client: DavClient) -> None:
