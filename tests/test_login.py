@@ -88,6 +88,13 @@ def test_a_wrong_code(account: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "config" / "dropbox.json").exists()
 
 
+def test_a_dropbox_that_is_away(account: Any) -> None:
+    account.control(faults=[{"endpoint": "oauth2/token", "drop_request_after": 0}])
+    result = run("login", "dropbox", "--app-key", account.app_key, answers="some code\n")
+    assert isinstance(result.exception, ConfigError)
+    assert "api.dropboxapi.com must be in reach" in str(result.exception)
+
+
 def test_logging_out(account: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     logged_in(account, monkeypatch)
     login = (tmp_path / "config" / "dropbox.json").read_text()

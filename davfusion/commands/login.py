@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from davfusion.config import ConfigError
+from davfusion.config import ConfigError, ShareConfig
 
 _TOKEN_FILE = click.option(
     "--token-file",
@@ -60,9 +60,12 @@ def log_out_of_dropbox(token_file: Path | None) -> None:
 
 @contextmanager
 def _told_to_the_user() -> Iterator[None]:
-    from davfusion.stores.errors import StoreAccessError  # noqa: PLC0415
+    from davfusion.cures import cure  # noqa: PLC0415
+    from davfusion.stores.errors import StoreAccessError, TransientStoreError  # noqa: PLC0415
 
     try:
         yield
+    except TransientStoreError as error:
+        raise ConfigError(f"{error}; {cure(ShareConfig('dropbox:'), error)}") from error
     except StoreAccessError as error:
         raise ConfigError(str(error)) from error
