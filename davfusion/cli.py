@@ -58,6 +58,7 @@ SIZE = Parsed("size", config.parse_cache_size)
 SECONDS = Parsed("seconds", config.parse_seconds)
 JUNK = Parsed("kinds", config.parse_junk)
 NETWORK = Parsed("address", config.parse_network)
+ORIGIN = Parsed("origin", config.parse_origin)
 PREFIX = Parsed("path", config.parse_prefix)
 USER = Parsed("name:password", _parse_user)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -97,6 +98,7 @@ def command() -> None:
 @click.option(
     "--cors-origin",
     "cors_origins",
+    type=ORIGIN,
     multiple=True,
     envvar="DAVFUSION_CORS_ORIGIN",
     help="Origin of web pages that may come, such as https://app.example; repeatable; none: of "

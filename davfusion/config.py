@@ -105,6 +105,13 @@ def parse_network(text: str) -> Network:
         raise ConfigError(f"{text!r} is no address or network: {error}") from error
 
 
+def parse_origin(text: str) -> str:
+    """The origin `https://app.example` as browsers send it, `*` or `none`; raises ConfigError."""
+    if not re.fullmatch(r"\*|none|null|[a-z][a-z0-9+.-]*://[^/\s]+", text):
+        raise ConfigError(f"{text!r} is no origin such as https://app.example, without a path")
+    return text
+
+
 class Parsed:
     """In a field's annotation: how a configuration file's value of it is read, as text."""
 
@@ -259,7 +266,7 @@ class ServerConfig:
     """Name -> names of users."""
     htpasswd: Path | None = None
     anonymous: bool = False
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: tuple[Annotated[str, Parsed(parse_origin)], ...] = ()
     """Of web pages that may read answers; none given: see `origins`."""
     prefix: Annotated[str, Parsed(parse_prefix)] = ""
     """Path of URLs below which all lies; without a slash at its end."""

@@ -122,6 +122,10 @@ def test_rights_are_of_users_and_groups() -> None:
         ("shares: {a: {target: b, write_mode: up}}", "write_mode: 'up' .*'back' or 'through'"),
         ("port: 70000\nshares: {a: {target: b}}", "port: '70000' .* 0 to 65535"),
         ("shares: {a: {target: b, read_only: perhaps}}", "read_only: 'perhaps' .*true or false"),
+        (
+            "cors_origins: [app.example]\nshares: {a: {target: b}}",
+            "cors_origins.0: 'app.ex.*https://",
+        ),
         ("shares: {a: {target: b, junk: [mac, office]}}", "a.junk: .* should be a single value"),
         ("shares: {a: {target: b, cache_size: 500}}", "1: shares.a.cache_size: '500' .* 1MB"),
         ("shares: {a: {target: '${EMPTY}'}}", "shares.a.target: '' names no folder"),
