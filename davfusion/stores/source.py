@@ -18,7 +18,7 @@ from davfusion.stores.store import (
     StoreSpaceLimitError,
     seekable,
 )
-from davfusion.stores.transfer import blocks
+from davfusion.stores.transfer import blocks, temporary_space
 
 
 class Source:
@@ -127,13 +127,13 @@ def opened(
 ) -> Iterator[Source]:
     """`fileobject` as a Source of at most `limit` bytes; what cannot seek is spooled to disk.
 
-    Raises StoreSpaceLimitError (413).
+    Raises StoreSpaceLimitError: with status 413, or where the disk of temporary files is full.
     """
     rewindable = seekable(fileobject)
     if rewindable is not None:
         yield _limited(Source(rewindable, interrupt_event), limit)
         return
-    with TemporaryFile() as spool:
+    with temporary_space(), TemporaryFile() as spool:
         for block in blocks(fileobject, interrupt_event):
             spool.write(block)
             if spool.tell() > limit:

@@ -5,6 +5,7 @@ temporary file first, so that a failed upload can be repeated, unless the target
 It lies where TMPDIR says; where the system's own folder is kept in memory, name one on a disk.
 """
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from tempfile import SpooledTemporaryFile
@@ -33,6 +34,7 @@ from davfusion.stores.store import (
 
 _IN_MEMORY: Final = 1024 * 1024
 """Bytes of a spooled file that are kept off the disk."""
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def blocks(source: SourceStream, interrupt_event: InterruptEvent | None = None) -> Iterator[bytes]:
@@ -246,12 +248,20 @@ def _rewindable(source: Whole, stack: ExitStack) -> BinaryIO:
     rewindable = seekable(source.stream)
     if rewindable is not None:
         return rewindable
-    spool = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by `stack`
-    stack.callback(spool.close)
+    stack.enter_context(temporary_space())
+    spool = stack.enter_context(SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115 - by `stack`
     for block in blocks(source):
-        try:
-            spool.write(block)
-        except OSError as error:
-            raise StoreSpaceLimitError(f"no room for a temporary file: {error}") from error
+        spool.write(block)
     spool.seek(0)
     return cast("BinaryIO", spool)
+
+
+@contextmanager
+def temporary_space() -> Iterator[None]:
+    """A temporary file that finds no room is StoreSpaceLimitError; also one that is closed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StoreSpaceLimitError(f"no room for a temporary file: {error}") from error
+        raise

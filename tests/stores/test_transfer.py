@@ -3,9 +3,12 @@
 import io
 import tracemalloc
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from davfusion.stores import source
+from davfusion.stores.fsspec import gathering
 from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.store import (
@@ -192,6 +195,23 @@ def test_memory_stays_the_same_whatever_the_size(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert target.get_bytes("/big") == 64_000_000
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_a_full_disk_of_temporary_files_is_no_error_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Wherever it shows: what is small is written when the file is rewound, or closed."""
+
+    def full() -> BinaryIO:
+        return Path("/dev/full").open("r+b")
+
+    monkeypatch.setattr(source, "TemporaryFile", full)
+    monkeypatch.setattr(gathering, "NamedTemporaryFile", full)
+    with pytest.raises(StoreSpaceLimitError), source.opened(Stream(bytes(size)), None, size):
+        pass
+    with pytest.raises(StoreSpaceLimitError), gathering.sized(Stream(bytes(size)), None):
+        pass
 
 
 def test_names_that_only_the_source_takes_stop_no_others(tmp_path: Path) -> None:

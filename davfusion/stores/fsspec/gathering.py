@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from tempfile import NamedTemporaryFile
 from typing import IO, BinaryIO
 
-from davfusion.stores.errors import StoreSpaceLimitError
 from davfusion.stores.store import InterruptEvent, SourceStream, seekable
-from davfusion.stores.transfer import blocks
+from davfusion.stores.transfer import blocks, temporary_space
 
 
 @contextmanager
@@ -16,12 +15,9 @@ def gathered(
     source: SourceStream, interrupt_event: InterruptEvent | None
 ) -> Iterator[tuple[str, IO[bytes], int]]:
     """Name, file and size of a temporary file with all of `source`; it stands at its beginning."""
-    with NamedTemporaryFile() as file:
+    with temporary_space(), NamedTemporaryFile() as file:
         for block in blocks(source, interrupt_event):
-            try:
-                file.write(block)
-            except OSError as error:
-                raise StoreSpaceLimitError(f"no room for a temporary file: {error}") from error
+            file.write(block)
         size = file.tell()
         file.seek(0)
         yield file.name, file.file, size
