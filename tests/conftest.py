@@ -41,3 +41,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     command += ["-subj", "/CN=localhost", "-out", str(cert), "-keyout", str(key)]
     subprocess.run(command, check=True, capture_output=True)
     return cert, key
+
+
+@pytest.fixture
+def no_temporary_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever makes one fails."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))

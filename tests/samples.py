@@ -56,6 +56,16 @@ class Source:
         return block
 
 
+class SizedSource(Source):
+    """A Source that says how many bytes will come, as a request does."""
+
+    def __init__(
+        self, content: bytes, size: int | None = None, at_end: Callable[[], None] = lambda: None
+    ) -> None:
+        super().__init__(content, at_end)
+        self.size = len(content) if size is None else size
+
+
 class SourceError(Exception):
     """What a broken source raises; no store knows it."""
 

@@ -4,11 +4,12 @@ import hashlib
 import os
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, TypeVar, cast
 
+from davfusion.stores.retry import DEFAULT_POLICY, RetryPolicy
 from davfusion.stores.store import (
     COPY_BUFFER,
     InterruptedException,
@@ -19,6 +20,14 @@ from davfusion.stores.store import (
     seekable,
 )
 from davfusion.stores.transfer import blocks, temporary_space
+
+HELD: Final = 3
+"""Parts of a Passing source that are in memory at once."""
+NO_SIZE: Final = range(0)
+
+R = TypeVar("R")
+Range = tuple[int, int, int]
+"""Number of a part, its first byte, its length."""
 
 
 class Source:
@@ -47,6 +56,14 @@ class Source:
             self._broken = error
             raise
 
+    def parts(self, ranges: Iterable[Range]) -> Iterator[Range]:
+        """Each of `ranges` when it may be read, to be given to send() in any thread."""
+        yield from ranges
+
+    def send(self, function: Callable[[Range], R], part: Range) -> R:
+        """What `function`, which reads a part and sends it, returns."""
+        return function(part)
+
     def require_uninterrupted(self) -> None:
         """Raise InterruptedException once the caller's event is set."""
         if self._interrupt_event is not None and self._interrupt_event.is_set():
@@ -70,6 +87,60 @@ class Source:
             if self._broken is not None:
                 raise self._broken from None
             raise
+
+
+class Passing(Source):
+    """A stream of `size` bytes on its way, of which only the parts that are being sent are held.
+
+    As nobody can begin anew with it, a part that fails is sent again by `retry`.
+    """
+
+    def __init__(
+        self,
+        stream: SourceStream,
+        size: int,
+        interrupt_event: InterruptEvent | None = None,
+        retry: RetryPolicy = DEFAULT_POLICY,
+    ) -> None:
+        self.size = size
+        self._stream = stream
+        self._interrupt_event = interrupt_event
+        self._retry = retry
+        self._broken = None
+        self._free = threading.BoundedSemaphore(HELD)
+        self._held: dict[int, bytearray] = {}
+
+    def parts(self, ranges: Iterable[Range]) -> Iterator[Range]:
+        """As Source.parts; `ranges` are in order, without gaps."""
+        for number, start, length in ranges:
+            self._free.acquire()
+            self._held[start] = self._next(length)
+            if start + length == self.size and self._stream.read(1):
+                raise StoreAccessError(f"the source is longer than {self.size} bytes", 400)
+            yield number, start, length
+
+    def send(self, function: Callable[[Range], R], part: Range) -> R:
+        """As Source.send."""
+        try:
+            return self._retry.call(function, part)
+        finally:
+            del self._held[part[1]]
+            self._free.release()
+
+    def _next(self, length: int) -> bytearray:
+        data = bytearray()
+        while len(data) < length:
+            self.require_uninterrupted()
+            block = self._stream.read(min(COPY_BUFFER, length - len(data)))
+            if not block:
+                raise StoreAccessError(f"the source is shorter than {self.size} bytes", 400)
+            data += block
+        return data
+
+    def _read_at(self, offset: int, size: int) -> bytes:
+        self.require_uninterrupted()
+        start = max(start for start in list(self._held) if start <= offset)
+        return bytes(memoryview(self._held[start])[offset - start : offset - start + size])
 
 
 class Slice:
@@ -123,15 +194,24 @@ class Slice:
 
 @contextmanager
 def opened(
-    fileobject: SourceStream, interrupt_event: InterruptEvent | None, limit: int
+    fileobject: SourceStream,
+    interrupt_event: InterruptEvent | None,
+    limit: int,
+    passing: range = NO_SIZE,
+    retry: RetryPolicy = DEFAULT_POLICY,
 ) -> Iterator[Source]:
     """`fileobject` as a Source of at most `limit` bytes; what cannot seek is spooled to disk.
 
-    Raises StoreSpaceLimitError: with status 413, or where the disk of temporary files is full.
+    But where it tells its size, and that is one of `passing`, it is Passing. Raises
+    StoreSpaceLimitError: with status 413, or where the disk of temporary files is full.
     """
     rewindable = seekable(fileobject)
     if rewindable is not None:
         yield _limited(Source(rewindable, interrupt_event), limit)
+        return
+    size: int | None = getattr(fileobject, "size", None)
+    if size is not None and size in passing:
+        yield _limited(Passing(fileobject, size, interrupt_event, retry), limit)
         return
     with temporary_space(), TemporaryFile() as spool:
         for block in blocks(fileobject, interrupt_event):

@@ -30,7 +30,7 @@ from davfusion.stores.store import (
 from tests import servers
 from tests.conformance import Source, SourceError, contents, fail, names, put, put_all, put_tree
 from tests.conformance_uploads import KeptUpload, resume
-from tests.samples import drain
+from tests.samples import SizedSource, drain
 
 pytestmark = pytest.mark.live
 
@@ -189,6 +189,27 @@ def test_a_source_that_breaks_off_in_parts(store: DropboxStore) -> None:
     with pytest.raises(SourceError):
         store.store_fileobject(Source(TWELVE, fail), "/file")
     assert not store.exists("/file")
+
+
+@pytest.mark.usefixtures("no_temporary_files")
+def test_a_large_source_is_sent_while_it_comes(store: DropboxStore, dropbox: Any) -> None:
+    """A part that fails is sent again, for the source cannot be rewound."""
+    dropbox.control(
+        faults=[
+            {"endpoint": ".*append_v2", "skip": 1, "times": 1, "status": 503},
+            {"endpoint": ".*append_v2", "skip": 2, "times": 1, "drop_request_after": MIB},
+        ]
+    )
+    stored = store.store_fileobject(SizedSource(TWELVE), "/file")
+    assert stored["bytes"] == len(TWELVE)
+    assert store.get_file("/file") == TWELVE
+    with pytest.raises(FileNotFoundError):
+        store.store_fileobject(Source(TWELVE), "/unsized")
+    broken = [SizedSource(TWELVE, size) for size in (len(TWELVE) - 1, len(TWELVE) + 1)]
+    for source in (*broken, SizedSource(TWELVE, at_end=fail)):
+        with pytest.raises((StoreAccessError, SourceError)):
+            store.store_fileobject(source, "/file")
+    assert store.get_file("/file") == TWELVE
 
 
 def test_interrupting_an_upload_in_parts(store: DropboxStore) -> None:

@@ -29,7 +29,7 @@ from davfusion.stores.store import (
     TransientStoreError,
 )
 from tests.conformance import Source, SourceError, contents, fail, names, put, put_all, put_tree
-from tests.samples import drain
+from tests.samples import SizedSource, drain
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.live
@@ -71,6 +71,31 @@ def test_a_source_that_breaks_off_leaves_no_parts(
         store.store_fileobject(Source(TWELVE, fail), "/file")
     assert unfinished(s3_client, bucket) == []
     assert not store.exists("/file")
+
+
+@pytest.mark.usefixtures("no_temporary_files")
+def test_a_large_source_is_sent_while_it_comes(
+    store: S3Store, s3_proxy: Any, s3_client: Any, bucket: str
+) -> None:
+    """A part that fails is sent again, for the source cannot be rewound."""
+    s3_proxy.rules = [
+        {"match": "partNumber=2", "times": 1, "action": "status", "status": 503},
+        {"match": "partNumber=3", "times": 1, "action": "cut_request", "bytes": MIB},
+    ]
+    stored = store.store_fileobject(SizedSource(TWELVE), "/file")
+    assert stored["bytes"] == len(TWELVE)
+    assert store.get_file("/file") == TWELVE
+    with pytest.raises(FileNotFoundError):
+        store.store_fileobject(Source(TWELVE), "/unsized")
+    broken = [SizedSource(TWELVE, size) for size in (len(TWELVE) - 1, len(TWELVE) + 1)]
+    for source in (*broken, SizedSource(TWELVE, at_end=fail)):
+        with pytest.raises((StoreAccessError, SourceError)):
+            store.store_fileobject(source, "/file")
+    s3_proxy.rules = [{"match": "partNumber=2", "action": "status", "status": 503}]
+    with pytest.raises(TransientStoreError):
+        store.store_fileobject(SizedSource(TWELVE), "/file")
+    assert unfinished(s3_client, bucket) == []
+    assert store.get_file("/file") == TWELVE
 
 
 def test_interrupting_an_upload_leaves_no_parts(
@@ -290,6 +315,20 @@ def test_a_file_larger_than_s3_takes_is_not_sent(store: S3Store, s3_proxy: Any) 
     assert s3_proxy.log == []
 
 
+class Many:
+    """A source of 300 MiB that nobody holds."""
+
+    size = 300 * MIB
+
+    def __init__(self) -> None:
+        self._left = self.size
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = bytes(min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(store: S3Store, tmp_path: Path) -> None:
     large = tmp_path / "large"
@@ -303,6 +342,8 @@ def test_memory_does_not_grow_with_the_file(store: S3Store, tmp_path: Path) -> N
         with store.open_read("/large") as stream:
             drain(stream, 256 * 1024)
         assert tracemalloc.get_traced_memory()[1] < 16 * MIB
+        store.store_fileobject(Many(), "/large")
+        assert tracemalloc.get_traced_memory()[1] < 48 * MIB
     finally:
         tracemalloc.stop()
     assert store.get_bytes("/large") == 300 * MIB

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from dropbox import files
@@ -12,15 +13,12 @@ from davfusion.stores.dropbox.commits import Commits, FinishError, finish_arg
 from davfusion.stores.dropbox.content import block_digests, content_hash, read_all, verified
 from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
 from davfusion.stores.parallel import run_all
-from davfusion.stores.source import Source
+from davfusion.stores.source import Range, Source
 from davfusion.stores.store import TransientStoreError, Upload
 from davfusion.stores.streams import counted
 from davfusion.stores.upload_token import UploadToken
 
 PARTS_AT_ONCE: Final = 4
-
-Range = tuple[int, int, int]
-"""Number of a part (from 0), its first byte, its length."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,12 @@ class Session:
         with counted(self._upload) as sent, self._kept_for_another_try():
             token = self._earlier() or self._begin(part_size)
             *parts, last = ranges(self._source.size, token.part_size)
-            send = self._sender(token)
-            with closing(run_all(send, parts, PARTS_AT_ONCE)) as finished:
+            send = partial(self._source.send, self._sender(token))
+            with closing(run_all(send, self._source.parts(parts), PARTS_AT_ONCE)) as finished:
                 for part, future in finished:
                     self._note(token, part, future.result(), sent)
-            self._note(token, last, send(last), sent)
+            for part in self._source.parts([last]):
+                self._note(token, part, send(part), sent)
             self._upload.confirm()
             self._source.require_uninterrupted()
             return self._finish(token)
@@ -79,7 +78,8 @@ class Session:
             data = read_all(self._source, start, length)
             digests = block_digests(data)
             if number not in token.sent:
-                self._append(token, part, data, content_hash(digests))
+                with dropbox_errors(f"dropbox:{self._commit.path}"):
+                    self._append(token, part, data, content_hash(digests))
             return digests
 
         return send
@@ -144,6 +144,6 @@ class _LostError(TransientStoreError):
 
 
 def ranges(size: int, step: int) -> Iterator[Range]:
-    """The parts of `size` bytes."""
+    """The parts of `size` bytes, numbered from 0."""
     for number, start in enumerate(range(0, size, step)):
         yield number, start, min(step, size - start)

@@ -196,7 +196,8 @@ class DropboxStore(Store):
         require_storable(path)
         when = self._clock() if modified is None else modified
         commit = commit_info(self._places.remote(path), if_etag, when)
-        with opened(fileobject, upload, LARGEST) as source:
+        passing = range(self._uploader.threshold, LARGEST + 1)
+        with opened(fileobject, upload, LARGEST, passing, self._retry) as source:
             return metadata_of(self._uploader.write(source, commit, upload))
 
     def delete(self, path: str, is_dir: bool = False) -> None:

@@ -9,8 +9,8 @@ from botocore.exceptions import ClientError
 
 from davfusion.stores.s3.bucket import Bucket, Head
 from davfusion.stores.s3.errors import is_unsupported, s3_errors
-from davfusion.stores.s3.upload import LARGEST, MIB, Entry, Range, Uploader, entry, ranges
-from davfusion.stores.source import opened
+from davfusion.stores.s3.upload import LARGEST, MIB, Entry, Uploader, entry, ranges
+from davfusion.stores.source import Range, opened
 from davfusion.stores.store import NoSuchFilesytemObjectError
 
 COPY_PART: Final = 256 * MIB

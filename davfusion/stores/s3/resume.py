@@ -13,9 +13,9 @@ from botocore.exceptions import ClientError
 from davfusion.stores.s3.bucket import Bucket
 from davfusion.stores.s3.errors import CONFLICT, NO_UPLOAD, code_of, s3_errors
 from davfusion.stores.s3.pages import unquoted
-from davfusion.stores.s3.upload import Entry, Range, Uploader, entry, part_length, ranges, send_all
+from davfusion.stores.s3.upload import Entry, Uploader, entry, part_length, ranges, send_all
 from davfusion.stores.s3.uploads import Parts, abort, listed_parts, unfinished
-from davfusion.stores.source import Slice, Source
+from davfusion.stores.source import Range, Slice, Source
 from davfusion.stores.store import StoreAccessError, TransientStoreError, Upload
 from davfusion.stores.streams import counted
 from davfusion.stores.upload_token import UploadToken

@@ -186,7 +186,8 @@ class S3Store(Store):
         The time is always stored beside the content, so it never changes afterwards.
         """
         self.require_storable(path)
-        with opened(fileobject, interrupt_event, LARGEST) as source:
+        passing = self._uploader.passing
+        with opened(fileobject, interrupt_event, LARGEST, passing, self._retry) as source:
             self._require_no_directory(path)
             write = partial(self._uploader.write, self._keys.file(path), source, if_etag=if_etag)
             return self._store(path, source.size, write, modified, content_type)

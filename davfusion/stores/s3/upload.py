@@ -16,7 +16,7 @@ from davfusion.stores.s3.errors import s3_errors
 from davfusion.stores.s3.pages import unquoted
 from davfusion.stores.s3.quirks import Condition, Conditions
 from davfusion.stores.s3.uploads import abort
-from davfusion.stores.source import Slice, Source
+from davfusion.stores.source import NO_SIZE, Range, Slice, Source
 from davfusion.stores.store import StoreAccessError, TransientStoreError
 
 MIB: Final = 1024 * 1024
@@ -27,14 +27,14 @@ MAX_PART: Final = 5 * 1024 * MIB
 LARGEST: Final = MAX_PARTS * MAX_PART
 """Bytes of one object."""
 PARTS_AT_ONCE: Final = 4
+LARGEST_HELD: Final = 16 * MIB
+"""Bytes of a part that may be in memory while it is sent, as are some more."""
 IN_MEMORY: Final = MIB
 """Bytes of an object that is read before it is sent, and is sent at once; see client.py."""
 
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 _log = logging.getLogger(__name__)
 
-Range = tuple[int, int, int]
-"""Number of a part (from 1), its first byte, its length."""
 Entry = Mapping[str, Any]
 """A part as CompleteMultipartUpload names it."""
 SendPart = Callable[[str, Range], Entry]
@@ -48,7 +48,7 @@ def part_length(size: int, part_size: int) -> int:
 
 
 def ranges(size: int, part_size: int) -> Iterator[Range]:
-    """The parts of `size` bytes."""
+    """The parts of `size` bytes, numbered from 1."""
     step = part_length(size, part_size)
     for number, start in enumerate(range(0, size, step), 1):
         yield number, start, min(step, size - start)
@@ -94,11 +94,20 @@ class Uploader:
                 return self._put(key, source, fields, if_etag)
             return self.in_parts(
                 key,
-                ranges(source.size, self.part_size),
-                lambda upload, part: self.send_part(key, upload, source, part),
+                source.parts(ranges(source.size, self.part_size)),
+                lambda upload, part: source.send(
+                    partial(self.send_part, key, upload, source), part
+                ),
                 fields,
                 if_etag,
             )
+
+    @property
+    def passing(self) -> range:
+        """Sizes of what can be sent while it comes, since no part of it is large."""
+        if self.part_size > LARGEST_HELD:
+            return NO_SIZE
+        return range(self.threshold, MAX_PARTS * LARGEST_HELD + 1)
 
     def _put(self, key: str, source: Source, fields: Mapping[str, Any], if_etag: str | None) -> str:
         whole = Slice(source, 0, source.size)
@@ -154,9 +163,10 @@ class Uploader:
         number, start, length = part
         body = Slice(source, start, length)
         digest = body.md5() if self.md5 else None
-        answer = self._call(
-            "upload_part", key, UploadId=upload, PartNumber=number, Body=body, **_sum(digest)
-        )
+        with s3_errors(self.bucket.address(key)):
+            answer = self._call(
+                "upload_part", key, UploadId=upload, PartNumber=number, Body=body, **_sum(digest)
+            )
         _verify(answer, digest, self.bucket.address(key))
         return entry(number, answer)
 
