@@ -6,12 +6,13 @@ of its own that several workers share.
 
 import io
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing.managers import BaseManager
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from davfusion.stores import paths
 from davfusion.stores.store import (
@@ -30,6 +31,9 @@ from davfusion.stores.store import (
     StoreSpaceLimitError,
 )
 from davfusion.stores.transfer import blocks, require_apart
+
+AT_ONCE: Final = 1 << 20
+"""Bytes of a file that a reader has from its beginning, whatever is written later."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +99,15 @@ class MemoryTree:
                 raise NoSuchFilesytemObjectError(f"{directory} is a file")
             return {name: node.metadata() for name, node in folder.members.items()}
 
-    def read(self, path: str, offset: int, length: int | None, etag: str | None) -> bytes:
-        """At most `length` bytes from `offset`."""
+    def read(self, path: str, offset: int, length: int, etag: str | None) -> tuple[bytes, str, int]:
+        """At most `length` bytes from `offset`, the ETag of their version and its size in bytes."""
         with self._lock:
             file = self._find(path)
         if isinstance(file, _Folder):
             raise NoSuchFilesytemObjectError(f"{path} is a directory")
         if etag not in (None, file.etag):
             raise ConflictError(f"{path} is no longer version {etag}")
-        return file.content[offset : None if length is None else offset + length]
+        return file.content[offset : offset + length], file.etag, len(file.content)
 
     def write(
         self,
@@ -222,6 +226,33 @@ def _copy(node: _Node) -> _Node:
     return replace(node, members={name: _copy(member) for name, member in node.members.items()})
 
 
+class _Content(io.RawIOBase):
+    """Part of one version of a file; only what is read comes from the tree's process.
+
+    What is not in the first AT_ONCE bytes is a ConflictError once the file was replaced.
+    """
+
+    def __init__(
+        self, tree: MemoryTree, path: str, offset: int, length: int, etag: str | None
+    ) -> None:
+        first, self._etag, size = tree.read(path, offset, min(length, AT_ONCE), etag)
+        self._tree = tree
+        self._path = path
+        self._first = io.BytesIO(first)
+        self._offset = offset
+        self._end = min(offset + length, size)
+
+    def read(self, size: int = -1, /) -> bytes:
+        left = max(self._end - self._offset, 0)
+        most = left if size < 0 else min(size, left)
+        content = self._first.read(most)
+        if missing := most - len(content):
+            offset = self._offset + len(content)
+            content += self._tree.read(self._path, offset, missing, self._etag)[0]
+        self._offset += most
+        return content
+
+
 class MemoryTreeManager(BaseManager):
     """A process that holds MemoryTrees for others: start() it, then hand out what tree() gives.
 
@@ -266,7 +297,8 @@ class MemoryStore(Store):
     def open_read(
         self, path: str, offset: int = 0, length: int | None = None, etag: str | None = None
     ) -> ReadableStream:
-        return io.BytesIO(self._tree.read(paths.check_path(path), offset, length, etag))
+        most = sys.maxsize if length is None else length
+        return _Content(self._tree, paths.check_path(path), offset, most, etag)
 
     def store_fileobject(
         self,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from davfusion.stores.memory import MemoryStore, MemoryTree, MemoryTreeManager
-from davfusion.stores.store import Store, StoreSpaceLimitError
+from davfusion.stores.memory import AT_ONCE, MemoryStore, MemoryTree, MemoryTreeManager
+from davfusion.stores.store import ConflictError, Store, StoreSpaceLimitError
 from tests.conformance import StoreConformance, put
 
 
@@ -38,6 +38,17 @@ class TestMemoryStoreOfAnotherProcess(StoreConformance):
         assert MemoryStore(tree).get_file("/file") == b"seen"
         assert not MemoryStore(tree).features.one_process
         assert MemoryStore().features.one_process
+
+    def test_a_large_file_is_not_read_before_its_reader_wants_it(
+        self, manager: MemoryTreeManager
+    ) -> None:
+        store = MemoryStore(manager.tree())
+        put(store, "/file", b"1" * (2 * AT_ONCE))
+        with store.open_read("/file", 1) as old:
+            put(store, "/file", b"2" * (2 * AT_ONCE))
+            assert old.read(AT_ONCE) == b"1" * AT_ONCE
+            with pytest.raises(ConflictError):
+                old.read(1)
 
 
 def test_used_space_is_the_sum_of_all_contents() -> None:
