@@ -41,6 +41,7 @@ from davfusion.stores.store import (
     Upload,
     WriteOptions,
 )
+from davfusion.stores.streams import size_of
 from davfusion.stores.walking import depth_first
 from davfusion.stores.wrapper import StoreWrapper
 
@@ -223,7 +224,7 @@ class MultiprocessingCachingStore(StoreWrapper):
         self, source: SourceStream, new: Row, interrupt_event: InterruptEvent | None
     ) -> Row:
         """The row with the content that is on the disk now."""
-        limit, size = self.get_max_filesize(), spool.size_of(source)
+        limit, size = self.get_max_filesize(), size_of(source)
         is_any_size_allowed = limit is None or limit >= self._packer.largest
         if is_any_size_allowed and self._packer.has_room(size or 0):
             packed = spool.receive_small(self._packer, source, new, interrupt_event)

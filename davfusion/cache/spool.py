@@ -27,6 +27,7 @@ from davfusion.stores.store import (
     SourceStream,
     StoreSpaceLimitError,
 )
+from davfusion.stores.streams import size_of
 from davfusion.stores.transfer import blocks
 
 _FLUSHED_TOGETHER: Final = 16 << 20
@@ -68,12 +69,6 @@ def limited(limit: int | None, make_room: MakeRoom | None = None) -> MakeRoom:
             make_room(file, size)
 
     return check
-
-
-def size_of(source: SourceStream) -> int | None:
-    """Bytes that `source` will give, if it tells."""
-    size: int | None = getattr(source, "size", None)
-    return size
 
 
 def receive(

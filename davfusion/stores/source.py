@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from itertools import chain
 from tempfile import TemporaryFile
-from typing import BinaryIO, Final, TypeVar, cast
+from typing import IO, BinaryIO, Final, TypeVar
 
 from davfusion.stores.retry import DEFAULT_POLICY, RetryPolicy
 from davfusion.stores.store import (
@@ -19,11 +22,15 @@ from davfusion.stores.store import (
     StoreSpaceLimitError,
     seekable,
 )
+from davfusion.stores.streams import size_of
 from davfusion.stores.transfer import blocks, temporary_space
 
 HELD: Final = 3
-"""Parts of a Passing source that are in memory at once."""
-NO_SIZE: Final = range(0)
+"""Parts of a Passing source that are held at once."""
+IN_MEMORY: Final = 16 * 1024 * 1024
+"""Bytes of a part that is held in memory; a larger one is held in a temporary file."""
+UNTOLD: Final = sys.maxsize
+"""Size of a source that does not tell it, until its last part has been read."""
 
 R = TypeVar("R")
 Range = tuple[int, int, int]
@@ -90,57 +97,77 @@ class Source:
 
 
 class Passing(Source):
-    """A stream of `size` bytes on its way, of which only the parts that are being sent are held.
+    """A stream on its way, of which only the parts that are being sent are held.
 
     As nobody can begin anew with it, a part that fails is sent again by `retry`.
     """
 
     def __init__(
         self,
-        stream: SourceStream,
+        pieces: Iterator[bytes],
         size: int,
         interrupt_event: InterruptEvent | None = None,
         retry: RetryPolicy = DEFAULT_POLICY,
     ) -> None:
+        """`size`: of all `pieces`, or UNTOLD; they are not empty."""
         self.size = size
-        self._stream = stream
+        self._pieces = pieces
+        self._ahead = next(pieces)
         self._interrupt_event = interrupt_event
         self._retry = retry
         self._broken = None
+        self._given_up: BaseException | None = None
         self._free = threading.BoundedSemaphore(HELD)
-        self._held: dict[int, bytearray] = {}
+        self._held: dict[int, IO[bytes]] = {}
 
     def parts(self, ranges: Iterable[Range]) -> Iterator[Range]:
-        """As Source.parts; `ranges` are in order, without gaps."""
+        """As Source.parts; `ranges` are in order, without gaps, and the last is cut to size.
+
+        Raises StoreSpaceLimitError (413) for a stream that goes on behind them.
+        """
+        end = 0
         for number, start, length in ranges:
             self._free.acquire()
-            self._held[start] = self._next(length)
-            if start + length == self.size and self._stream.read(1):
-                raise StoreAccessError(f"the source is longer than {self.size} bytes", 400)
-            yield number, start, length
+            if self._given_up is not None:
+                raise self._given_up
+            self._held[start] = part = self._next(length)
+            end = start + part.tell()
+            if not self._ahead:
+                self.size = end
+            yield number, start, end - start
+            if not self._ahead:
+                return
+        raise StoreSpaceLimitError(f"larger than {end} bytes", 413)
 
     def send(self, function: Callable[[Range], R], part: Range) -> R:
         """As Source.send."""
         try:
-            return self._retry.call(function, part)
+            return self._retry.retrying(self._interrupt_event)(function, part)
+        except BaseException as error:
+            self._given_up = error
+            raise
         finally:
-            del self._held[part[1]]
+            self._held.pop(part[1]).close()
             self._free.release()
 
-    def _next(self, length: int) -> bytearray:
-        data = bytearray()
-        while len(data) < length:
-            self.require_uninterrupted()
-            block = self._stream.read(min(COPY_BUFFER, length - len(data)))
-            if not block:
-                raise StoreAccessError(f"the source is shorter than {self.size} bytes", 400)
-            data += block
-        return data
+    def _next(self, length: int) -> IO[bytes]:
+        with temporary_space(), ExitStack() as on_failure:
+            part: IO[bytes] = BytesIO()
+            if length > IN_MEMORY:
+                part = on_failure.enter_context(TemporaryFile())
+            while self._ahead and (left := length - part.tell()):
+                part.write(self._ahead[:left])
+                self._ahead = self._ahead[left:] or next(self._pieces, b"")
+            part.flush()
+            on_failure.pop_all()
+        return part
 
     def _read_at(self, offset: int, size: int) -> bytes:
         self.require_uninterrupted()
         start = max(start for start in list(self._held) if start <= offset)
-        return bytes(memoryview(self._held[start])[offset - start : offset - start + size])
+        part = self._held[start]
+        part.seek(offset - start)
+        return part.read(size)
 
 
 class Slice:
@@ -192,37 +219,48 @@ class Slice:
         self.seek(0)
 
 
-@contextmanager
 def opened(
     fileobject: SourceStream,
     interrupt_event: InterruptEvent | None,
     limit: int,
-    passing: range = NO_SIZE,
+    threshold: int,
     retry: RetryPolicy = DEFAULT_POLICY,
-) -> Iterator[Source]:
-    """`fileobject` as a Source of at most `limit` bytes; what cannot seek is spooled to disk.
+) -> Source:
+    """`fileobject` as a Source of at most `limit` bytes; Passing if it cannot seek.
 
-    But where it tells its size, and that is one of `passing`, it is Passing. Raises
-    StoreSpaceLimitError: with status 413, or where the disk of temporary files is full.
+    But less than `threshold` bytes are read at once. Raises StoreSpaceLimitError (413).
     """
     rewindable = seekable(fileobject)
-    if rewindable is not None:
-        yield _limited(Source(rewindable, interrupt_event), limit)
-        return
-    size: int | None = getattr(fileobject, "size", None)
-    if size is not None and size in passing:
-        yield _limited(Passing(fileobject, size, interrupt_event, retry), limit)
-        return
-    with temporary_space(), TemporaryFile() as spool:
-        for block in blocks(fileobject, interrupt_event):
-            spool.write(block)
-            if spool.tell() > limit:
-                break
-        spool.seek(0)
-        yield _limited(Source(cast(BinaryIO, spool), interrupt_event), limit)
-
-
-def _limited(source: Source, limit: int) -> Source:
-    if source.size > limit:
+    source = None if rewindable is None else Source(rewindable, interrupt_event)
+    size = size_of(fileobject) if source is None else source.size
+    if size is not None and size > limit:
         raise StoreSpaceLimitError(f"larger than {limit} bytes", 413)
-    return source
+    if source is not None:
+        return source
+    pieces, head = exactly(fileobject, interrupt_event), BytesIO()
+    for piece in pieces:
+        head.write(piece)
+        if head.tell() >= threshold:
+            begun = chain([head.getvalue()], pieces)
+            return Passing(begun, UNTOLD if size is None else size, interrupt_event, retry)
+    head.seek(0)
+    return Source(head, interrupt_event)
+
+
+def exactly(source: SourceStream, interrupt_event: InterruptEvent | None) -> Iterator[bytes]:
+    """All of `source` in pieces, the last of them only if it gives as many bytes as it has told.
+
+    So nobody takes what broke off for all. Raises StoreAccessError (400), and what blocks() does.
+    """
+    size, received, last = size_of(source), 0, b""
+    for block in blocks(source, interrupt_event):
+        if last:
+            yield last
+        last = block
+        received += len(block)
+        if size is not None and received > size:
+            raise StoreAccessError(f"the source is longer than {size} bytes", 400)
+    if size not in (None, received):
+        raise StoreAccessError(f"the source is shorter than {size} bytes", 400)
+    if last:
+        yield last

@@ -85,5 +85,11 @@ def seekable(fileobject: SourceStream) -> BinaryIO | None:
     return cast("BinaryIO", fileobject) if can_seek is not None and can_seek() else None
 
 
+def size_of(source: SourceStream) -> int | None:
+    """Bytes that `source` will give, if it tells."""
+    size: int | None = getattr(source, "size", None)
+    return size
+
+
 COPY_BUFFER: Final = 256 * 1024
 """Bytes read at a time; larger ones gain nothing, 8 KiB halves the speed."""

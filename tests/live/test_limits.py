@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import signal
 import socket
 import threading
@@ -169,6 +170,12 @@ def upload(server: Serving, path: str, framing: str) -> Iterator[socket.socket]:
         yield sock
 
 
+def keep_files_small(server: Serving) -> None:
+    """From now on the server writes no file, a temporary one or any, of more than MOST bytes."""
+    for pid in server.pids():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (MOST, MOST))
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_file_larger_than_the_cache_streams_through(
     line: Line, bucket: str, s3_client: Any, tmp_path: Path, framing: str
@@ -179,6 +186,7 @@ def test_a_file_larger_than_the_cache_streams_through(
     if framing == "chunked":
         header, sent = "Transfer-Encoding: chunked", b"%x\r\n%s\r\n" % (MB, piece)
     with share(line, bucket, tmp_path, "--cache-size", "100MB") as server:
+        keep_files_small(server)
         put(server, "/large", b"old")
         with Watch(server.cache) as watch:
             with upload(server, "/large", header) as sock:

@@ -73,27 +73,26 @@ def test_a_source_that_breaks_off_leaves_no_parts(
     assert not store.exists("/file")
 
 
+@pytest.mark.parametrize("kind", [SizedSource, Source])
 @pytest.mark.usefixtures("no_temporary_files")
 def test_a_large_source_is_sent_while_it_comes(
-    store: S3Store, s3_proxy: Any, s3_client: Any, bucket: str
+    store: S3Store, s3_proxy: Any, s3_client: Any, bucket: str, kind: type[Source]
 ) -> None:
     """A part that fails is sent again, for the source cannot be rewound."""
     s3_proxy.rules = [
         {"match": "partNumber=2", "times": 1, "action": "status", "status": 503},
         {"match": "partNumber=3", "times": 1, "action": "cut_request", "bytes": MIB},
     ]
-    stored = store.store_fileobject(SizedSource(TWELVE), "/file")
-    assert stored["bytes"] == len(TWELVE)
+    stored = store.store_fileobject(kind(TWELVE), "/file")
+    assert stored == store.get_metadata("/file")
     assert store.get_file("/file") == TWELVE
-    with pytest.raises(FileNotFoundError):
-        store.store_fileobject(Source(TWELVE), "/unsized")
     broken = [SizedSource(TWELVE, size) for size in (len(TWELVE) - 1, len(TWELVE) + 1)]
-    for source in (*broken, SizedSource(TWELVE, at_end=fail)):
+    for source in (*broken, kind(TWELVE, at_end=fail)):
         with pytest.raises((StoreAccessError, SourceError)):
             store.store_fileobject(source, "/file")
     s3_proxy.rules = [{"match": "partNumber=2", "action": "status", "status": 503}]
     with pytest.raises(TransientStoreError):
-        store.store_fileobject(SizedSource(TWELVE), "/file")
+        store.store_fileobject(kind(TWELVE), "/file")
     assert unfinished(s3_client, bucket) == []
     assert store.get_file("/file") == TWELVE
 
@@ -316,12 +315,9 @@ def test_a_file_larger_than_s3_takes_is_not_sent(store: S3Store, s3_proxy: Any) 
 
 
 class Many:
-    """A source of 300 MiB that nobody holds."""
+    """A source of 300 MiB that nobody holds, and that does not say so."""
 
-    size = 300 * MIB
-
-    def __init__(self) -> None:
-        self._left = self.size
+    _left = 300 * MIB
 
     def read(self, size: int = -1, /) -> bytes:
         data = bytes(min(size, self._left))

@@ -12,7 +12,8 @@ from davfusion.stores import paths
 from davfusion.stores.s3 import S3Store
 from davfusion.stores.s3.listing import PROBE, Entry, Keys, Oddities, Page, Walk, children
 from davfusion.stores.s3.tree import upwards
-from davfusion.stores.s3.upload import MAX_PARTS, MIB, MIN_PART, ranges
+from davfusion.stores.s3.upload import MAX_PART, MAX_PARTS, MIB, MIN_PART, ranges
+from davfusion.stores.source import UNTOLD
 from davfusion.stores.store import (
     AlreadyExistsError,
     InvalidPathValueError,
@@ -129,6 +130,15 @@ def test_parts_are_few_and_whole(size: int, part_size: int) -> None:
 def test_the_largest_object_fits_into_the_parts() -> None:
     size = 10_000 * 5 * 1024 * MIB
     assert sum(1 for _ in ranges(size, 8 * MIB)) == MAX_PARTS
+
+
+@pytest.mark.parametrize("part_size", [1, 8 * MIB, MAX_PART])
+def test_parts_of_what_nobody_knows_the_size_of(part_size: int) -> None:
+    parts = list(ranges(UNTOLD, part_size))
+    assert [number for number, _, _ in parts] == list(range(1, MAX_PARTS + 1))
+    assert all(MIN_PART <= length <= MAX_PART for _, _, length in parts)
+    assert [start for _, start, _ in parts[1:]] == [start + n for _, start, n in parts[:-1]]
+    assert parts[-1][1] + parts[-1][2] >= 5 * 1000**4
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 
 from davfusion.stores.s3 import S3Store
 from davfusion.stores.s3.upload import MIB
-from tests.conformance import put, put_all
+from davfusion.stores.store import ABSENT, ConflictError
+from tests.conformance import Source, put, put_all
 from tests.conformance_uploads import KeptUpload, resume
 from tests.quirkproxy import QuirkProxy, running_quirks
 from tests.servers import S3Server
@@ -49,6 +50,19 @@ def test_one_request_lists_a_thousand_entries(store: S3Store, server: QuirkProxy
     requests(server)
     assert len(store.get_directory_listing("/dir")) == 1001
     assert requests(server) == ["LIST"] * 2
+
+
+@pytest.mark.usefixtures("no_temporary_files")
+def test_a_small_source_that_does_not_say_its_size_is_one_request(
+    store: S3Store, server: QuirkProxy
+) -> None:
+    store.probe_conditions()
+    requests(server)
+    store.store_fileobject(Source(b"small"), "/small", if_etag=ABSENT)
+    assert requests(server) == ["LIST", "PUT /small"]
+    with pytest.raises(ConflictError):
+        store.store_fileobject(Source(b"again"), "/small", if_etag=ABSENT)
+    assert store.get_file("/small") == b"small"
 
 
 def test_one_request_deletes_a_thousand_files(store: S3Store, server: QuirkProxy) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from typing import Any, Final
 
 from dropbox import files
@@ -18,6 +19,8 @@ from davfusion.stores.store import TransientStoreError, Upload
 from davfusion.stores.streams import counted
 from davfusion.stores.upload_token import UploadToken
 
+LARGEST: Final = 2**41 - 2**22
+"""Bytes of one file; see files/upload_session/append_v2."""
 PARTS_AT_ONCE: Final = 4
 
 
@@ -46,16 +49,21 @@ class Session:
         """Store all in parts of `part_size`, a multiple of BLOCK; the metadata of the file."""
         with counted(self._upload) as sent, self._kept_for_another_try():
             token = self._earlier() or self._begin(part_size)
-            *parts, last = ranges(self._source.size, token.part_size)
             send = partial(self._source.send, self._sender(token))
-            with closing(run_all(send, self._source.parts(parts), PARTS_AT_ONCE)) as finished:
+            parts = self._source.parts(ranges(self._source.size, token.part_size))
+            others = takewhile(lambda part: not self._is_last(part), parts)
+            with closing(run_all(send, others, PARTS_AT_ONCE)) as finished:
                 for part, future in finished:
                     self._note(token, part, future.result(), sent)
-            for part in self._source.parts([last]):
-                self._note(token, part, send(part), sent)
+            *_, last = ranges(self._source.size, token.part_size)
+            self._note(token, last, send(last), sent)
             self._upload.confirm()
             self._source.require_uninterrupted()
             return self._finish(token)
+
+    def _is_last(self, part: Range) -> bool:
+        _, start, length = part
+        return start + length == self._source.size
 
     def _earlier(self) -> Token | None:
         token = Token.parse(self._upload.token)
@@ -85,8 +93,8 @@ class Session:
         return send
 
     def _append(self, token: Token, part: Range, data: bytes, digest: str) -> None:
-        _, start, length = part
-        is_last = start + length == token.size
+        _, start, _ = part
+        is_last = self._is_last(part)
         cursor = files.UploadSessionCursor(token.session_id, start)
         try:
             self._client.files_upload_session_append_v2(data, cursor, is_last, content_hash=digest)
@@ -108,7 +116,8 @@ class Session:
     def _finish(self, token: Token) -> Any:
         digest = content_hash(b"".join(self._digests[n] for n in sorted(self._digests)))
         try:
-            stored = self._commits.finish(finish_arg(token.session_id, token.size, self._commit))
+            arg = finish_arg(token.session_id, self._source.size, self._commit)
+            stored = self._commits.finish(arg)
         except FinishError as refused:
             if not refused.is_lost:
                 raise refused.error from refused
@@ -144,6 +153,7 @@ class _LostError(TransientStoreError):
 
 
 def ranges(size: int, step: int) -> Iterator[Range]:
-    """The parts of `size` bytes, numbered from 0."""
+    """The parts of `size` bytes or the most that Dropbox takes, numbered from 0."""
+    size = min(size, LARGEST)
     for number, start in enumerate(range(0, size, step)):
         yield number, start, min(step, size - start)

@@ -23,7 +23,8 @@ from davfusion.stores.dropbox.names import ASIDE, Places, require_storable
 from davfusion.stores.dropbox.read import open_range
 from davfusion.stores.dropbox.relocate import Relocation
 from davfusion.stores.dropbox.removal import Removal
-from davfusion.stores.dropbox.upload import LARGEST, Once, Uploader, commit_info
+from davfusion.stores.dropbox.session import LARGEST
+from davfusion.stores.dropbox.upload import Once, Uploader, commit_info
 from davfusion.stores.feed import Feed
 from davfusion.stores.retry import DEFAULT_POLICY, Effort, RetryPolicy
 from davfusion.stores.source import opened
@@ -196,9 +197,8 @@ class DropboxStore(Store):
         require_storable(path)
         when = self._clock() if modified is None else modified
         commit = commit_info(self._places.remote(path), if_etag, when)
-        passing = range(self._uploader.threshold, LARGEST + 1)
-        with opened(fileobject, upload, LARGEST, passing, self._retry) as source:
-            return metadata_of(self._uploader.write(source, commit, upload))
+        source = opened(fileobject, upload, LARGEST, self._uploader.threshold, self._retry)
+        return metadata_of(self._uploader.write(source, commit, upload))
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         """As the contract says; two requests, more for a folder of over 10,000 entries."""

@@ -14,9 +14,6 @@ from davfusion.stores.dropbox.session import Session
 from davfusion.stores.source import Source
 from davfusion.stores.store import ABSENT, ConflictError, InterruptEvent, Upload
 
-LARGEST: Final = 2**41 - 2**22
-"""Bytes of one file; see files/upload_session/append_v2."""
-
 _REV: Final = re.compile(r"[0-9a-f]{9,}")
 
 

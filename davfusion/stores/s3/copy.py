@@ -88,7 +88,8 @@ class Copier:
 
     def _through_here(self, src: str, dst: str) -> None:
         answer = self.bucket.client.get_object(Bucket=self.bucket.name, Key=src)
-        with closing(answer["Body"]) as body, opened(body, None, LARGEST) as source:
+        with closing(answer["Body"]) as body:
+            source = opened(body, None, LARGEST, self.uploader.threshold)
             self.uploader.write(dst, source, carried(dict(answer)), None)
 
     def _head(self, key: str) -> Head:

@@ -24,7 +24,7 @@ from davfusion.stores.s3.quirks import Conditions
 from davfusion.stores.s3.read import open_range
 from davfusion.stores.s3.resume import ResumableUpload, abandon
 from davfusion.stores.s3.upload import LARGEST, MAX_PART, MIB, Uploader
-from davfusion.stores.source import opened
+from davfusion.stores.source import Source, opened
 from davfusion.stores.store import (
     UNDATED_DIRECTORY,
     AlreadyExistsError,
@@ -186,11 +186,11 @@ class S3Store(Store):
         The time is always stored beside the content, so it never changes afterwards.
         """
         self.require_storable(path)
-        passing = self._uploader.passing
-        with opened(fileobject, interrupt_event, LARGEST, passing, self._retry) as source:
-            self._require_no_directory(path)
-            write = partial(self._uploader.write, self._keys.file(path), source, if_etag=if_etag)
-            return self._store(path, source.size, write, modified, content_type)
+        threshold = self._uploader.threshold
+        source = opened(fileobject, interrupt_event, LARGEST, threshold, self._retry)
+        self._require_no_directory(path)
+        write = partial(self._uploader.write, self._keys.file(path), source, if_etag=if_etag)
+        return self._store(path, source, write, modified, content_type)
 
     def store_resumable(
         self,
@@ -211,11 +211,12 @@ class S3Store(Store):
         resumable = ResumableUpload(self._uploader, self._keys.file(path), upload)
         if modified is None and resumable.fields:
             modified = _modified(resumable.fields)
-        with resumable.kept_for_another_try(), opened(fileobject, upload, LARGEST) as source:
+        with resumable.kept_for_another_try():
+            source = opened(fileobject, upload, LARGEST, self._uploader.threshold)
             if upload.may_be_directory or path == paths.ROOT:
                 self._require_no_directory(path)
             write = partial(resumable.write, source, if_etag=if_etag)
-            return self._store(path, source.size, write, modified, content_type)
+            return self._store(path, source, write, modified, content_type)
 
     def abandon_upload(self, path: str, token: str | None, since: float) -> None:
         """As the contract says; uploads of that key by other tools cannot be told from ours."""
@@ -224,7 +225,7 @@ class S3Store(Store):
     def _store(
         self,
         path: str,
-        size: int,
+        source: Source,
         write: Callable[[dict[str, Any]], str],
         modified: float | None,
         content_type: str | None,
@@ -233,7 +234,9 @@ class S3Store(Store):
         when = self._clock() if modified is None else modified
         kind = content_type or mimetypes.guess_type(paths.name(path))[0] or UNKNOWN_TYPE
         etag = write({"ContentType": kind, "Metadata": {MTIME: repr(float(when))}})
-        return Metadata(modified=when, bytes=size, is_dir=False, etag=etag, content_type=kind)
+        return Metadata(
+            modified=when, bytes=source.size, is_dir=False, etag=etag, content_type=kind
+        )
 
     def _require_no_directory(self, path: str) -> None:
         if path == paths.ROOT or self._bucket.shows(self._keys.folder(path)):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, count
 from typing import Any, Final
 
 from davfusion.stores.parallel import run_all
@@ -16,7 +17,7 @@ from davfusion.stores.s3.errors import s3_errors
 from davfusion.stores.s3.pages import unquoted
 from davfusion.stores.s3.quirks import Condition, Conditions
 from davfusion.stores.s3.uploads import abort
-from davfusion.stores.source import NO_SIZE, Range, Slice, Source
+from davfusion.stores.source import UNTOLD, Range, Slice, Source
 from davfusion.stores.store import StoreAccessError, TransientStoreError
 
 MIB: Final = 1024 * 1024
@@ -27,8 +28,8 @@ MAX_PART: Final = 5 * 1024 * MIB
 LARGEST: Final = MAX_PARTS * MAX_PART
 """Bytes of one object."""
 PARTS_AT_ONCE: Final = 4
-LARGEST_HELD: Final = 16 * MIB
-"""Bytes of a part that may be in memory while it is sent, as are some more."""
+DOUBLED_AFTER: Final = 1000
+"""Parts of one length, where nobody knows how many will follow."""
 IN_MEMORY: Final = MIB
 """Bytes of an object that is read before it is sent, and is sent at once; see client.py."""
 
@@ -48,7 +49,15 @@ def part_length(size: int, part_size: int) -> int:
 
 
 def ranges(size: int, part_size: int) -> Iterator[Range]:
-    """The parts of `size` bytes, numbered from 1."""
+    """The parts of `size` bytes, numbered from 1.
+
+    Of UNTOLD ones, all that there may be: 7.8 TiB, where the first have 8 MiB.
+    """
+    if size == UNTOLD:
+        least = part_length(0, part_size)
+        lengths = [min(least << n // DOUBLED_AFTER, MAX_PART) for n in range(MAX_PARTS)]
+        yield from zip(count(1), accumulate(lengths, initial=0), lengths, strict=False)
+        return
     step = part_length(size, part_size)
     for number, start in enumerate(range(0, size, step), 1):
         yield number, start, min(step, size - start)
@@ -101,13 +110,6 @@ class Uploader:
                 fields,
                 if_etag,
             )
-
-    @property
-    def passing(self) -> range:
-        """Sizes of what can be sent while it comes, since no part of it is large."""
-        if self.part_size > LARGEST_HELD:
-            return NO_SIZE
-        return range(self.threshold, MAX_PARTS * LARGEST_HELD + 1)
 
     def _put(self, key: str, source: Source, fields: Mapping[str, Any], if_etag: str | None) -> str:
         whole = Slice(source, 0, source.size)
