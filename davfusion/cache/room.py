@@ -94,10 +94,14 @@ class Room:
         that can never fit, StoreSpaceLimitError when nothing becomes free, TransientStoreError
         where enough others wait.
         """
-        if size > self.limit - self._standing():
-            raise TooLargeError("larger than the cache")
-        if not self._grow(file, size):
-            self._wait_until(lambda: self._grow(file, size))
+
+        def has_room() -> bool:
+            if size > self.limit - self._standing():  # also once what it waits for has been sent
+                raise TooLargeError("larger than the cache")
+            return self._grow(file, size)
+
+        if not has_room():
+            self._wait_until(has_room)
         if self.blocks is not None:
             self.blocks.make_room(0)
 

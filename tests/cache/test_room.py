@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import pytest
 
+from davfusion.cache import packs
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import ROW_COST, Journal
 from davfusion.cache.pending import FILE, Row
@@ -98,6 +99,19 @@ def test_only_some_wait(world: World) -> None:
 def test_what_can_never_fit_is_too_large(world: World) -> None:
     with world.file("f") as file, pytest.raises(TooLargeError):
         world.room.reserve(file, LIMIT + 1)
+
+
+def test_what_will_not_fit_when_all_is_sent_does_not_wait_longer(world: World) -> None:
+    """A pack, which processes have open, stays when what is in it has been sent."""
+    pack = packs.folder(world.spool) / ("a" * 32)
+    pack.parent.mkdir()
+    pack.write_bytes(bytes(STEP))
+    with world.journal.change() as change:
+        change.insert(Row("/pending", FILE, bytes=1, spool=f"{pack.name}@0"))
+    world.sends_at = PATIENCE / 2
+    with world.file("f") as file, pytest.raises(TooLargeError):
+        world.room.reserve(file, LIMIT)
+    assert PATIENCE / 2 <= world.now < PATIENCE
 
 
 @pytest.mark.parametrize(
