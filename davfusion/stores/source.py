@@ -237,7 +237,7 @@ def opened(
         raise StoreSpaceLimitError(f"larger than {limit} bytes", 413)
     if source is not None:
         return source
-    pieces, head = exactly(fileobject, interrupt_event), BytesIO()
+    pieces, head = exactly(fileobject, size, interrupt_event), BytesIO()
     for piece in pieces:
         head.write(piece)
         if head.tell() >= threshold:
@@ -247,12 +247,14 @@ def opened(
     return Source(head, interrupt_event)
 
 
-def exactly(source: SourceStream, interrupt_event: InterruptEvent | None) -> Iterator[bytes]:
-    """All of `source` in pieces, the last of them only if it gives as many bytes as it has told.
+def exactly(
+    source: SourceStream, size: int | None, interrupt_event: InterruptEvent | None
+) -> Iterator[bytes]:
+    """All of `source` in pieces; the last comes only if they are `size` bytes, where that is told.
 
     So nobody takes what broke off for all. Raises StoreAccessError (400), and what blocks() does.
     """
-    size, received, last = size_of(source), 0, b""
+    received, last = 0, b""
     for block in blocks(source, interrupt_event):
         if last:
             yield last

@@ -2,6 +2,7 @@
 
 import io
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,9 @@ from davfusion.stores.fsspec.share import WORK
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import (
+    ABSENT,
     ConflictError,
+    InterruptedException,
     StoreAccessError,
     StoreAutorizationError,
     TransientStoreError,
@@ -28,6 +31,7 @@ from davfusion.stores.store import (
 from tests.conformance import BINARY, LARGE, Source, contents, put
 from tests.fsspec_servers import DavServer, FtpServer, SftpServer, end_sessions
 from tests.live.serving import free_port
+from tests.samples import MTIME, SizedSource, SourceError, fail
 from tests.servers import fault_proxy
 
 pytestmark = pytest.mark.live
@@ -211,6 +215,68 @@ def test_an_upload_that_breaks_off_leaves_the_old_file(
     with pytest.raises(TransientStoreError):
         put(flaky_dav, "/file", LARGE)
     dav_proxy.rules = []
+    assert contents(flaky_dav, "/") == {"file": b"old"}
+
+
+@pytest.mark.parametrize("kind", [SizedSource, Source])
+@pytest.mark.parametrize("server", ["dav_store", "rclone_store"])
+@pytest.mark.usefixtures("no_temporary_files")
+def test_a_dav_server_gets_a_source_while_it_comes(
+    request: pytest.FixtureRequest, server: str, kind: type[Source]
+) -> None:
+    store: FsspecStore = request.getfixturevalue(server)
+    stored = store.store_fileobject(kind(LARGE), "/new/folder/file", modified=MTIME)
+    assert (stored["bytes"], stored["modified"]) == (len(LARGE), MTIME)
+    assert store.get_file("/new/folder/file") == LARGE
+    store.store_fileobject(kind(b""), "/new/empty")
+    with pytest.raises(ConflictError):
+        store.store_fileobject(kind(BINARY), "/new/empty", if_etag=ABSENT)
+    event = threading.Event()
+    broken = [kind(LARGE, at_end=fail), kind(LARGE, at_end=event.set)]
+    broken += [SizedSource(LARGE, size) for size in (len(LARGE) - 1, len(LARGE) + 1)]
+    for source in broken:
+        with pytest.raises((StoreAccessError, SourceError, InterruptedException)):
+            store.store_fileobject(source, "/new/empty", event)
+    assert contents(store, "/new") == {"empty": b"", "folder": None, "folder/file": LARGE}
+    with store._share.lent("/") as backend:
+        left = store._share.stat_or_none(backend, f"/{WORK}")
+        assert left is None or store._share.listing_of_all(backend, f"/{WORK}") == {}
+
+
+@pytest.mark.parametrize("status", [411, 201])
+def test_a_dav_server_that_must_be_told_the_length(
+    flaky_dav: FsspecStore,
+    dav_proxy: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    status: int,
+) -> None:
+    """It gets the source from a temporary file, and is tried once only; some say that all is well.
+
+    Behind them is PHP, which finds chunks to be nothing.
+    """
+    flaky_dav.create_directory("/dir")
+    dav_proxy.rules = [{"match": "PUT .*davfusion-tmp", "action": "status", "status": status}]
+    for content in (LARGE, BINARY):
+        flaky_dav.store_fileobject(Source(content), "/dir/file")
+        assert flaky_dav.get_file("/dir/file") == content
+    assert dav_proxy.rules[0]["seen"] <= 2  # once more, where the folder was missing
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError):
+        flaky_dav.store_fileobject(Source(LARGE), "/dir/file")
+    flaky_dav.store_fileobject(SizedSource(LARGE), "/dir/file")
+    assert flaky_dav.get_file("/dir/file") == LARGE
+
+
+def test_a_source_that_breaks_off_is_sent_to_a_dav_server_once(
+    flaky_dav: FsspecStore, dav_proxy: Any
+) -> None:
+    put(flaky_dav, "/file", b"old")
+    dav_proxy.rules = [{"match": "PUT .*/file", "action": "cut_request", "bytes": 100_000}]
+    for kind in (SizedSource, Source):
+        with pytest.raises(TransientStoreError):
+            RetryingStore(flaky_dav, NO_PAUSE).store_fileobject(kind(LARGE), "/file")
+    assert dav_proxy.rules[0]["seen"] == 2
     assert contents(flaky_dav, "/") == {"file": b"old"}
 
 

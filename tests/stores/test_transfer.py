@@ -211,7 +211,7 @@ def test_a_full_disk_of_temporary_files_is_no_error_of_the_server(
     passing = source.opened(Stream(bytes(size)), None, size, 0)
     with pytest.raises(StoreSpaceLimitError):
         next(passing.parts([(1, 0, source.IN_MEMORY + 1)]))
-    with pytest.raises(StoreSpaceLimitError), gathering.sized(Stream(bytes(size)), None):
+    with pytest.raises(StoreSpaceLimitError), gathering.gathered(Stream(bytes(size)), None):
         pass
 
 

@@ -133,8 +133,11 @@ class Renaming:
             yield temporary
         except BaseException:
             with suppress(Exception):  # sweep() does it later
-                backend.remove(self._share.at(temporary))
+                self._discard(backend, temporary)
             raise
+
+    def _discard(self, backend: Backend, temporary: str) -> None:
+        backend.remove(self._share.at(temporary))
 
     def _receive(
         self,
@@ -254,15 +257,20 @@ class Renaming:
         except TransientStoreError:
             raise
         except StoreAccessError as error:
-            held = self._share.stat_or_none(backend, directory)
-            if held is None:
-                self._make_directory(backend, directory)
-            elif not held["is_dir"]:
-                raise StoreAccessError(f"{directory} is a file", 409) from error
-            elif not isinstance(error, NoSuchFilesytemObjectError):
+            was_made = self._ensure(backend, directory)
+            if not was_made and not isinstance(error, NoSuchFilesytemObjectError):
                 raise
             with backend_errors(directory):
                 return change()
+
+    def _ensure(self, backend: Backend, directory: str) -> bool:
+        """Make `directory` unless it is there; whether it was made."""
+        held = self._share.stat_or_none(backend, directory)
+        if held is None:
+            self._make_directory(backend, directory)
+        elif not held["is_dir"]:
+            raise StoreAccessError(f"{directory} is a file", 409)
+        return held is None
 
     def _make_directory(self, backend: Backend, directory: str) -> None:
         """Make `directory` and its missing parents; others may be making them, too."""

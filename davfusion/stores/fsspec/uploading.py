@@ -3,19 +3,32 @@
 Where a PUT that breaks off leaves half of a file, it is prepared as elsewhere, and moved.
 """
 
-from collections.abc import Callable
-from typing import cast
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from typing import BinaryIO, Final, cast
 
 from davfusion.stores import paths
-from davfusion.stores.errors import NoSuchFilesytemObjectError, TransientStoreError
-from davfusion.stores.fsspec.errors import backend_errors, from_source
-from davfusion.stores.fsspec.gathering import sized
+from davfusion.stores.errors import (
+    NoSuchFilesytemObjectError,
+    StoreAccessError,
+    TransientStoreError,
+)
+from davfusion.stores.fsspec.backend import Backend
+from davfusion.stores.fsspec.errors import backend_errors
+from davfusion.stores.fsspec.gathering import gathered
 from davfusion.stores.fsspec.multistatus import Entry
 from davfusion.stores.fsspec.renaming import Renaming, apart
 from davfusion.stores.fsspec.share import require_version, require_whole
 from davfusion.stores.fsspec.webdav import Body, DavBackend
-from davfusion.stores.store import ABSENT, InterruptEvent, Metadata, SourceStream
-from davfusion.stores.transfer import blocks
+from davfusion.stores.retry import RetryPolicy
+from davfusion.stores.store import ABSENT, InterruptEvent, Metadata, SourceStream, seekable
+from davfusion.stores.streams import size_of
+
+_SOON: Final = RetryPolicy(total=2, first=0.1)
+_TRIED: Final = b"davfusion"
+_log = logging.getLogger(__name__)
 
 
 class Uploading(Renaming):
@@ -31,9 +44,13 @@ class Uploading(Renaming):
     ) -> Metadata:
         """As store_fileobject of the contract: two PROPFINDs and a PUT, on some servers a MOVE.
 
-        A time costs a PROPPATCH more, unless the server takes X-OC-Mtime.
+        A time costs a PROPPATCH more, unless the server takes X-OC-Mtime; a source that cannot
+        seek, a PROPFIND of the folder.
         """
-        with sized(source, interrupt_event) as (file, size), self._share.lent(path) as backend:
+        with (
+            self._sendable(source, path, interrupt_event) as sendable,
+            self._share.lent(path) as backend,
+        ):
             dav = cast("DavBackend", backend)
             held = self._look(dav, path)
             require_version(None if held is None else held.metadata, path, if_etag)
@@ -41,32 +58,73 @@ class Uploading(Renaming):
             if modified is not None:
                 modified = modified if held is None else apart(modified, held.metadata)
                 headers["X-OC-Mtime"] = str(int(modified))
-            start = file.tell()
-
-            def put(there: str) -> bool:
-                file.seek(start)
-                content = from_source(blocks(file, interrupt_event))
-                return dav.upload(self._share.at(there), Body(content, size), headers)
-
-            keeps_time = self._put(dav, path, put)
+            body = Body(sendable, interrupt_event)
+            keeps_time = self._put(dav, path, body, headers)
             if modified is not None and not keeps_time:
-                dav.date(self._share.at(path), modified, size)
+                dav.date(self._share.at(path), modified, body.sent)
             try:
-                return self._stored(dav, path, size, modified)
+                return self._stored(dav, path, body.sent, modified)
             except NoSuchFilesytemObjectError as error:  # rclone removes what a MOVE replaces first
                 raise TransientStoreError(f"{path} is being replaced by another") from error
 
-    def _put(self, dav: DavBackend, path: str, put: Callable[[str], bool]) -> bool:
-        """What `put` gives for `path`, or for a name beside that is renamed to it."""
-        if dav.replaces_whole:
-            return self._in(dav, paths.parent(path), lambda: put(path))
+    @contextmanager
+    def _sendable(
+        self, source: SourceStream, path: str, interrupt_event: InterruptEvent | None
+    ) -> Iterator[SourceStream]:
+        """`source`, or a temporary file of it for a server that must be told the length before."""
+        is_told = seekable(source) is not None or size_of(source) is not None
+        if is_told or self._takes_chunks(path):
+            yield source
+        else:
+            with gathered(source, interrupt_event) as (_, file, _):
+                yield cast("BinaryIO", file)
+
+    def _takes_chunks(self, path: str) -> bool:
+        """Whether the server stores all of a chunked body; it is tried once.
+
+        Some refuse it (411, RFC 9112 section 6.3); behind some, PHP finds it to be empty.
+        """
+        with self._share.lent(path) as backend:
+            dav = cast("DavBackend", backend)
+            if dav.takes_chunks is None:
+                dav.takes_chunks = self._stores_chunks(dav)
+            return dav.takes_chunks
+
+    def _stores_chunks(self, dav: DavBackend) -> bool:
         with self._prepared(dav) as temporary:
-            keeps_time = self._in(dav, paths.parent(temporary), lambda: put(temporary))
-            parent = paths.parent(path)
-            if self._share.stat_or_none(dav, parent) is None:  # rclone says 403 of it
-                self._make_directory(dav, parent)
+            try:
+                self._put_there(dav, temporary, Body(BytesIO(_TRIED), is_told=False), {})
+                is_whole = dav.stat(self._share.at(temporary))["bytes"] == len(_TRIED)
+            except TransientStoreError:
+                raise
+            except StoreAccessError as error:
+                _log.debug("no chunks: %s", error)
+                return False
+            dav.remove(self._share.at(temporary))
+            return is_whole
+
+    def _put(self, dav: DavBackend, path: str, body: Body, headers: Mapping[str, str]) -> bool:
+        """PUT `path`, or a name beside that is renamed to it; whether a time is kept."""
+        if dav.replaces_whole:
+            return self._put_there(dav, path, body, headers)
+        with self._prepared(dav) as temporary:
+            keeps_time = self._put_there(dav, temporary, body, headers)
+            self._ensure(dav, paths.parent(path))  # rclone says 403 of it
             self._rename(dav, temporary, path)
             return keeps_time
+
+    def _put_there(
+        self, dav: DavBackend, path: str, body: Body, headers: Mapping[str, str]
+    ) -> bool:
+        place, folder = self._share.at(path), paths.parent(path)
+        if body.can_be_repeated:
+            return self._in(dav, folder, lambda: dav.upload(place, body, headers))
+        self._ensure(dav, folder)
+        return dav.upload(place, body, headers)
+
+    def _discard(self, backend: Backend, temporary: str) -> None:
+        """To rclone, what broke off is locked for a moment more."""
+        _SOON.call(super()._discard, backend, temporary)
 
     def _look(self, dav: DavBackend, path: str) -> Entry | None:
         try:

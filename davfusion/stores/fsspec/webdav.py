@@ -1,6 +1,7 @@
 """A DAV server as a Backend (RFC 4918)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar, Final, Self
 
@@ -17,10 +18,20 @@ from davfusion.stores.errors import (
 from davfusion.stores.fsspec import multistatus
 from davfusion.stores.fsspec.backend import unquoted
 from davfusion.stores.fsspec.dav_session import DavSession
+from davfusion.stores.fsspec.errors import from_source
 from davfusion.stores.fsspec.folders import FolderBackend
 from davfusion.stores.fsspec.multistatus import Entry
 from davfusion.stores.fsspec.ranges import WINDOW, Ranges
-from davfusion.stores.store import Features, Metadata, ReadableStream
+from davfusion.stores.source import exactly
+from davfusion.stores.store import (
+    Features,
+    InterruptEvent,
+    Metadata,
+    ReadableStream,
+    SourceStream,
+    seekable,
+)
+from davfusion.stores.streams import size_of
 
 _ACCEPTED: Final = "accepted"
 _CARELESS: Final = ("rclone/", "WsgiDAV/")
@@ -46,6 +57,8 @@ class DavBackend(FolderBackend):
     def __init__(self, filesystem: DavSession) -> None:
         super().__init__(filesystem)
         self._session = filesystem
+        self.takes_chunks: bool | None = None
+        """Whether it stores a body whose length it is not told; None until that has been tried."""
 
     def close(self) -> None:
         self._session.close()
@@ -121,8 +134,10 @@ class DavBackend(FolderBackend):
             return stream.read(end - start)
 
     def upload(self, path: str, body: "Body", headers: Mapping[str, str]) -> bool:
-        """PUT, and whether a time in `headers` is kept."""
-        content = body if len(body) else b"".join(body)
+        """PUT, in chunks if the length is not told; whether a time in `headers` is kept."""
+        content: Any = body
+        if not body.size:  # `requests` would take it for none
+            content = iter(body) if body.size is None else b"".join(body)
         try:
             with self._session.asked("PUT", path, headers=headers, body=content) as answer:
                 return answer.headers.get("X-OC-Mtime", "") == _ACCEPTED
@@ -185,17 +200,43 @@ class DavBackend(FolderBackend):
 
 
 class Body:
-    """The bytes of an upload, as `requests` takes them: with a length, and in blocks."""
+    """What is left of a source, as `requests` takes it: in blocks, with its length if that is told.
 
-    def __init__(self, blocks: Iterable[bytes], size: int) -> None:
-        self._blocks = blocks
-        self._size = size
+    Where the source can seek, each use of it begins anew.
+    """
+
+    def __init__(
+        self,
+        source: SourceStream,
+        interrupt_event: InterruptEvent | None = None,
+        *,
+        is_told: bool = True,
+    ) -> None:
+        self._source = source
+        self._interrupt_event = interrupt_event
+        self._file = seekable(source)
+        self.sent = 0
+        """Bytes."""
+        size = size_of(source)
+        if self._file is not None:
+            self._start = self._file.tell()
+            size = self._file.seek(0, os.SEEK_END) - self._start
+        self.size = size if is_told else None
+
+    @property
+    def can_be_repeated(self) -> bool:
+        return self._file is not None
 
     def __len__(self) -> int:
-        return self._size
+        return self.size or 0
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._blocks)
+        self.sent = 0
+        if self._file is not None:
+            self._file.seek(self._start)
+        for block in from_source(exactly(self._source, self.size, self._interrupt_event)):
+            self.sent += len(block)
+            yield block
 
 
 class _Body:
