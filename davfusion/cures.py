@@ -30,8 +30,21 @@ _SSH: Final = _Cures(
 _GOOGLE: Final = _Cures(
     refused="check GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`"
 )
+_AZURE_KEYS: Final = (
+    "check AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and "
+    "AZURE_STORAGE_ACCOUNT_KEY"
+)
 _AZURE: Final = _Cures(
-    refused="check AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, and their rights"
+    refused=f"{_AZURE_KEYS}, and their rights",
+    other=f"{_AZURE_KEYS}, and the container in the address",
+)
+_DRIVE_LOGIN: Final = (
+    "docs/stores.md says how Google Drive takes a service account (options token and creds)"
+)
+_DRIVE: Final = _Cures(refused=_DRIVE_LOGIN, other=_DRIVE_LOGIN)
+_GITHUB: Final = _Cures(
+    refused="check the options username and token; without them it answers few requests an hour",
+    other="check the address: github://ORG:REPO@BRANCH/FOLDER",
 )
 _CURES: Final[Mapping[str, _Cures]] = {
     "": _Cures(
@@ -51,7 +64,9 @@ _CURES: Final[Mapping[str, _Cures]] = {
     **dict.fromkeys(("sftp", "ssh"), _SSH),
     **dict.fromkeys(("ftp", "smb", "webdav", "webdavs"), _HOST),
     **dict.fromkeys(("gs", "gcs"), _GOOGLE),
-    **dict.fromkeys(("abfs", "az"), _AZURE),
+    **dict.fromkeys(("abfs", "abfss", "az"), _AZURE),
+    "gdrive": _DRIVE,
+    "github": _GITHUB,
 }
 """By scheme; a folder has none."""
 

@@ -38,7 +38,8 @@ class FlatFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec has no 
         return {"name": path, "type": "directory", "size": 0}
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        names = {path + "/" + key[len(path) + 1 :].split("/")[0] for key in self._below(path)}
+        top = path + "/" if path else ""
+        names = {top + key[len(top) :].split("/")[0] for key in self._below(path)}
         infos = [self.info(name) for name in sorted(names)] or [self.info(path)]
         return infos if detail else [info["name"] for info in infos]
 
@@ -64,7 +65,8 @@ class FlatFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec has no 
             raise FileNotFoundError(path) from None
 
     def _below(self, path: str) -> Iterator[str]:
-        return (key for key in list(self._objects) if key.startswith(path + "/"))
+        top = path + "/" if path else ""
+        return (key for key in list(self._objects) if key.startswith(top))
 
 
 fsspec.register_implementation("flat", FlatFileSystem, clobber=True)

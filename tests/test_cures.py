@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from davfusion.config import ShareConfig
+from davfusion.cures import cure
 from davfusion.preparing import AccessCheck
 from davfusion.share import ShareError, open_target
 from davfusion.stores.credentials import PASSWORD
 from davfusion.stores.dropbox import credentials
+from davfusion.stores.errors import StoreAccessError
 from tests.fsspec_servers import DavServer, FtpServer, SftpServer
 
 NOBODY = "127.0.0.1:9"
@@ -61,3 +63,17 @@ def test_a_dropbox_without_a_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.delenv(credentials.TOKEN, raising=False)
     monkeypatch.setenv(credentials.TOKEN_FILE, str(tmp_path / "none.json"))
     assert "davfusion login dropbox" in told("dropbox:")
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("abfs://container", "AZURE_STORAGE_CONNECTION_STRING"),
+        ("abfss://container@account.dfs.core.windows.net", "AZURE_STORAGE_CONNECTION_STRING"),
+        ("gdrive://folder", "service account"),
+        ("github://org:repo@main", "github://ORG:REPO@BRANCH"),
+    ],
+)
+def test_a_login_that_is_missing_is_no_refusal_of_the_service(target: str, named: str) -> None:
+    """These classes say so by an error like any other."""
+    assert named in cure(ShareConfig(target), StoreAccessError("no credentials"))

@@ -37,7 +37,7 @@ class DavTree:
     ) -> None:
         self.store = store
         self.state = state
-        self.read_only = read_only
+        self.read_only = read_only or not store.features.writable
         self.clock = clock
 
     def canonical_path(self, path: str) -> str:

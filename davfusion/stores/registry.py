@@ -127,6 +127,7 @@ SCHEMES: Final[Mapping[str, Opener]] = {
 
 EXTRAS: Final[Mapping[str, str]] = {
     "abfs": "abfs",
+    "abfss": "abfs",
     "az": "abfs",
     "gcs": "gcs",
     "gdrive": "gdrive",

@@ -119,6 +119,8 @@ class Features:
     """What is written is received whole first, so its source need not rewind."""
     writes_offline: bool = False
     """A write succeeds though the service cannot be asked what it has there."""
+    writable: bool = True
+    """False: it is there to be read, and every change is StoreAutorizationError."""
 
 
 class Store:

@@ -10,6 +10,7 @@ from davfusion.provider.provider import METHODS, READING, WRITING
 from davfusion.provider.shares import Share, Shares
 from davfusion.provider.state import State
 from davfusion.provider.tree import DavTree
+from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.store import Store
 from tests.conformance import contents
@@ -190,6 +191,14 @@ def test_a_share_that_nobody_may_change_is_so_for_its_owner() -> None:
     shares = Shares({"a": Share(tree, Rights(None, frozenset({"owner"})))})
     owner = DavClient(shares=shares, users=Passwords(), user="owner")
     assert owner.put("/a/f", b"1").status == 403
+
+
+def test_a_service_that_can_only_be_read_is_so_for_everybody() -> None:
+    """Written back, a write would be acknowledged and never sent."""
+    store = FsspecStore("github://org:repo@main")
+    client = DavClient(shares=Shares({"/": Share(DavTree(store, State(None)))}))
+    for method in ("PUT", "MKCOL", "DELETE", "LOCK", "PROPPATCH"):
+        assert client(method, "/f").status == 403, method
 
 
 def test_nobody_without_a_password_learns_anything() -> None:

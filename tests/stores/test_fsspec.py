@@ -1,15 +1,17 @@
 """FsspecStore by the contract: on fsspec's local files and memory, and on an object store."""
 
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from davfusion.stores.errors import InvalidPathValueError
 from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.fsspec.share import KEEP, WORK
-from davfusion.stores.store import Store, StoreAccessError
+from davfusion.stores.store import Store, StoreAccessError, StoreAutorizationError
 from tests.conformance import StoreConformance, names, put
 from tests.flat_filesystem import FlatFileSystem
 
@@ -67,6 +69,16 @@ def test_names_are_no_patterns() -> None:
     assert names(store, "/") == {"a", "b", "copy", "dir2"}
 
 
+def test_all_that_a_service_has_can_be_served() -> None:
+    """Names of an object store begin with no slash."""
+    store = FsspecStore("flat://", objects={"bucket/dir/file": b"content"})
+    assert names(store, "/") == {"bucket"}
+    assert names(store, "/bucket/dir") == {"file"}
+    assert store.get_file("/bucket/dir/file") == b"content"
+    put(store, "/bucket/new")
+    assert names(store, "/bucket") == {"dir", "new"}
+
+
 def test_a_backend_that_cannot_write_says_so() -> None:
     class ReadOnly(FlatFileSystem):
         protocol = "readonly"
@@ -81,6 +93,30 @@ def test_a_backend_that_cannot_write_says_so() -> None:
     with pytest.raises(StoreAccessError) as caught:
         put(store, "/new")
     assert caught.value.status == 501
+
+
+@pytest.mark.parametrize("scheme", ["gdrive", "github"])
+def test_what_fsspec_cannot_write_well_is_only_read(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fsspec's class for Google Drive makes a second file of the same name by each write."""
+    monkeypatch.setitem(_registry, scheme, FlatFileSystem)
+    objects = {f"{scheme}://folder/file": b"content"}
+    store = FsspecStore(f"{scheme}://folder", objects=objects)
+    assert store.get_file("/file") == b"content"
+    assert not store.features.writable
+    changes: list[Callable[[], object]] = [
+        lambda: put(store, "/new"),
+        lambda: store.create_directory("/new"),
+        lambda: store.duplicate("/file", "/new"),
+        lambda: store.move("/file", "/new"),
+        lambda: store.delete("/file"),
+        lambda: store.delete_many(["/file"]),
+    ]
+    for change in changes:
+        with pytest.raises(StoreAutorizationError, match="can only be read"):
+            change()
+    assert objects == {f"{scheme}://folder/file": b"content"}
 
 
 @pytest.mark.parametrize("name", [WORK, KEEP])

@@ -133,6 +133,7 @@ def test_a_password_is_no_part_of_an_address() -> None:
     [
         "sftp:",
         "sftp:///path",
+        "smb://user@host/",
         "sftp://host/a/../b",
         "",
         "local:",

@@ -24,6 +24,7 @@ _BACKENDS: Final[Mapping[str, str]] = {
     "file": "folders.LocalBackend",
     "memory": "memory.MemoryBackend",
     **dict.fromkeys(("abfs", "abfss", "az"), "azure.AzureBackend"),
+    **dict.fromkeys(("gdrive", "gist", "git", "github", "http", "https"), "backend.ReadBackend"),
 }
 """Schemes whose services do more than fsspec's interface says; all others are object stores."""
 _HOSTS: Final = frozenset({"sftp", "ssh", "ftp", "smb", "webdav", "webdavs"})
@@ -39,7 +40,9 @@ class Address:
     name: str
     """For people and logs; without a secret."""
     root: str
-    """The service's name for what is served."""
+    """The service's name for what is served; empty for all of it."""
+    top: str
+    """What the service's names begin with where `root` is empty."""
     backend: type[Backend]
     filesystem_class: Any
     options: Mapping[str, Any]
@@ -65,10 +68,12 @@ def parse(url: str, options: Mapping[str, Any]) -> Address:
     if scheme in _HOSTS:
         _require_known(options, filesystem_class.__init__, *backend.also_given)
         name, root, found = _host(scheme, url)
+        top = "/"
     else:
         name, root = url.rstrip("/"), filesystem_class._strip_protocol(url)
-        found = filesystem_class._get_kwargs_from_urls(url)
-    return Address(name, root, backend, filesystem_class, {**backend.options, **found, **options})
+        found, top = filesystem_class._get_kwargs_from_urls(url), filesystem_class.root_marker
+    all_options = {**backend.options, **found, **options}
+    return Address(name, root.rstrip("/"), top, backend, filesystem_class, all_options)
 
 
 def _backend(scheme: str) -> type[Backend]:
@@ -91,6 +96,8 @@ def _host(scheme: str, url: str) -> tuple[str, str, dict[str, Any]]:
     if not parts.hostname:
         raise ValueError(f"needs a host, as in {scheme}://user@host/folder")
     root = unquote(parts.path).rstrip("/")
+    if scheme == "smb" and not root:
+        raise ValueError("needs a share, as in smb://user@host/share/folder")
     try:
         check_path(root or "/")
     except InvalidPathValueError as error:

@@ -162,6 +162,16 @@ class Backend:
         return next((seconds(info[key]) for key in _TIMES if info.get(key)), 0.0)
 
 
+class ReadBackend(Backend):
+    """A service that fsspec's class does not write to, or not so that a file replaces another.
+
+    gdrive_fsspec (0.4.1) makes a second file of the name, and then fails; fsspec's GithubFileSystem
+    only deletes.
+    """
+
+    features: ClassVar[Features] = Features(ranged_read=True, writable=False)
+
+
 def version_of(size: int, modified: float, identity: object = "") -> str:
     """An ETag where the service has none."""
     return f"{size:x}-{modified:.6f}-{identity}".rstrip("-")

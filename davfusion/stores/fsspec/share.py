@@ -25,15 +25,18 @@ KEEP: Final = ".davfusion-folder"
 
 
 class FsspecShare:
-    """What lies below `root` of the service that `connections` lead to."""
+    """What lies below `root`, or `top` where that is empty, of what `connections` lead to."""
 
-    def __init__(self, connections: Connections, root: str) -> None:
+    def __init__(self, connections: Connections, root: str, top: str) -> None:
         self.connections = connections
-        self._root = root.rstrip("/")
+        self._root = root
+        self._top = top
 
     def at(self, path: str) -> str:
         """The service's name for a path of the store."""
-        return self._root + path if path != paths.ROOT else self._root or "/"
+        if not self._root:
+            return self._top + path.removeprefix("/")
+        return self._root if path == paths.ROOT else self._root + path
 
     @contextmanager
     def lent(self, path: str) -> Iterator[Backend]:

@@ -26,6 +26,7 @@ from davfusion.stores.store import (
     ReadableStream,
     SourceStream,
     Store,
+    StoreAutorizationError,
 )
 from davfusion.stores.transfer import copy_between, require_apart
 
@@ -40,7 +41,7 @@ class FsspecStore(Store):
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time, **options: Any) -> None:
         self._address: Address = parse(url, options)
         self._connections = Connections(self._address.connect)
-        self._share = FsspecShare(self._connections, self._address.root)
+        self._share = FsspecShare(self._connections, self._address.root, self._address.top)
         self._clock = clock
         self._changes = _changes(self._address.backend)(self._share)
 
@@ -58,8 +59,13 @@ class FsspecStore(Store):
                 )
 
     def _require_target(self, path: str) -> None:
-        require_writable(path)
+        self._require_writable(path)
         self.require_storable(path)
+
+    def _require_writable(self, path: str) -> str:
+        if not self.features.writable:
+            raise StoreAutorizationError(f"{self._address.name} can only be read")
+        return require_writable(path)
 
     def check_access(self) -> None:
         """List the root; then remove what uploads left that broke off a day ago or earlier."""
@@ -100,11 +106,11 @@ class FsspecStore(Store):
         return self._changes.write(fileobject, path, interrupt_event, if_etag, modified)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
-        self._changes.delete(require_writable(paths.check_path(path)), is_dir)
+        self._changes.delete(self._require_writable(paths.check_path(path)), is_dir)
 
     def delete_many(self, files: Iterable[str]) -> None:
         """As the contract says; over several connections."""
-        self._changes.delete_many([require_writable(paths.check_path(f)) for f in files])
+        self._changes.delete_many([self._require_writable(paths.check_path(f)) for f in files])
 
     def create_directory(self, directory: str) -> None:
         if paths.check_path(directory) == paths.ROOT:
@@ -121,7 +127,7 @@ class FsspecStore(Store):
 
     def move(self, path_to_src: str, path_to_dest: str) -> None:
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
-        require_writable(path_to_src)
+        self._require_writable(path_to_src)
         self._require_target(path_to_dest)
         if isinstance(self._changes, Renaming):
             self._changes.move(path_to_src, path_to_dest)
