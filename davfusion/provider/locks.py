@@ -5,7 +5,8 @@ Deciding and writing are one transaction, so two workers never grant what exclud
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,21 +139,20 @@ class LockTable:
     def check_write(
         self, path: str, tokens: Collection[str], principal: str, *, tree: bool, membership: bool
     ) -> None:
-        """Raise LockedError unless the tokens open every lock that protects a change of `path`.
+        """Raise LockedError unless the tokens open each resource that a change of `path` changes.
 
         `tree`: everything below changes too. `membership`: `path` appears in or vanishes from its
         directory, which a lock on that directory protects whatever its depth (section 7.4).
         """
         now = self._clock()
         query = self._database.rows
-        locks = [
-            lock
-            for lock in _at_and_above(query, path, now)
-            if lock.is_deep or lock.root == path or (membership and lock.root == paths.parent(path))
-        ]
-        if tree:
-            locks += _below(query, path, now)
-        if closed := _closed(locks, tokens, principal):
+        inside = _below(query, path, now) if tree else []
+        locks = defaultdict[str, list[Lock]](list)
+        for lock in _at_and_above(query, path, now) + inside:
+            locks[lock.root].append(lock)
+        changed = {path, *(lock.root for lock in inside), *([paths.parent(path)] * membership)}
+        closed = [root for c in changed for root in _closed(_among(locks, c), tokens, principal)]
+        if closed:
             raise LockedError(closed)
 
     def remove_tree(self, path: str) -> None:
@@ -193,7 +193,13 @@ def _below(query: Query, path: str, now: float) -> list[Lock]:
     return [Lock.from_row(row) for row in rows]
 
 
+def _among(locks: Mapping[str, list[Lock]], path: str) -> list[Lock]:
+    """Of `locks` by their roots: those on `path`, and the deep ones above it."""
+    above = (lock for root in paths.ancestors(path) for lock in locks.get(root, ()) if lock.is_deep)
+    return [*locks.get(path, ()), *above]
+
+
 def _closed(locks: list[Lock], tokens: Collection[str], principal: str) -> set[str]:
-    """Roots of the locks that the tokens do not open; one token of a shared lock opens all."""
-    opened = {lock.root for lock in locks if lock.token in tokens and lock.principal == principal}
-    return {lock.root for lock in locks} - opened
+    """Roots of the locks on a resource, which one token opens: several of them are all shared."""
+    is_opened = any(lock.token in tokens and lock.principal == principal for lock in locks)
+    return set() if is_opened else {lock.root for lock in locks}

@@ -86,6 +86,18 @@ def test_one_token_of_a_shared_lock_is_enough(state: State) -> None:
     state.locks.check_write("/a", {first.token}, "me", tree=True, membership=False)
 
 
+def test_a_shared_lock_from_above_is_as_good_as_one_on_the_file(state: State) -> None:
+    above = acquire(state, "/a", exclusive=False)
+    own = acquire(state, "/a/b", exclusive=False)
+    for lock in (above, own):
+        state.locks.check_write("/a/b", {lock.token}, "me", tree=True, membership=False)
+    state.locks.check_write("/a", {above.token}, "me", tree=True, membership=False)
+    for path, membership in (("/a", False), ("/a/b", True)):
+        with pytest.raises(LockedError) as raised:
+            state.locks.check_write(path, {own.token}, "me", tree=True, membership=membership)
+        assert raised.value.roots == ("/a",)
+
+
 def test_a_shallow_lock_protects_the_membership(state: State) -> None:
     acquire(state, "/a", deep=False)
     state.locks.check_write("/a/b", (), "me", tree=False, membership=False)
