@@ -105,7 +105,7 @@ def _responses(
             path = paths.join(directory, member.name)
             metadata = found.get(member.name)
             if metadata is None:
-                yield _gone(request, path)
+                yield _gone(request, path, was_folder=member.was_folder)
             else:
                 found_there = resource_of(tree, scene, query, path, metadata)
                 yield property_response(query, columns, *found_there)
@@ -123,9 +123,11 @@ def _found(tree: DavTree, directory: str, members: list[Change]) -> dict[str, Me
             return {}
 
 
-def _gone(request: DavRequest, path: str) -> str:
+def _gone(request: DavRequest, path: str, *, was_folder: bool) -> str:
+    """By the name that it had: a folder's ends with a slash."""
     status = "<D:status>HTTP/1.1 404 Not Found</D:status>"
-    return f"<D:response><D:href>{request.href(path)}</D:href>{status}</D:response>"
+    href = request.href(path, is_dir=was_folder)
+    return f"<D:response><D:href>{href}</D:href>{status}</D:response>"
 
 
 def _cut(request: DavRequest) -> str:

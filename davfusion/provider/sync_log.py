@@ -15,14 +15,14 @@ from davfusion.database import Database, below
 from davfusion.stores import paths
 from davfusion.stores.errors import TransientStoreError
 
-# `version` NULL: gone. Tokens of another file than this one have another id.
+# `version` NULL: a file that is gone; '': such a folder. Tokens of another file have another id.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS member (
     directory TEXT NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL, version TEXT,
     PRIMARY KEY (directory, name)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS member_number ON member (number);
-CREATE INDEX IF NOT EXISTS member_gone ON member (number) WHERE version IS NULL;
+CREATE INDEX IF NOT EXISTS gone_member ON member (number) WHERE ifnull(version, '') = '';
 CREATE TABLE IF NOT EXISTS log (
     only_row INTEGER PRIMARY KEY, id TEXT NOT NULL, latest INTEGER NOT NULL,
     forgotten INTEGER NOT NULL
@@ -36,6 +36,8 @@ PREFIX: Final = "data:,davfusion-sync-"
 FOLDER: Final = "d"
 """How the version of a folder begins."""
 FILE: Final = "f"
+_GONE_FOLDER: Final = ""
+_GONE: Final = "ifnull(version, '') = ''"
 _PAGE: Final = 1000
 _PUT: Final = "INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)"
 
@@ -61,12 +63,16 @@ class Scope(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A member that is new, another version or gone since."""
+    """A member that is new, another version or gone since.
+
+    `was_folder` counts for what is gone.
+    """
 
     number: int
     directory: str
     name: str
     is_gone: bool
+    was_folder: bool
 
 
 class SyncLog:
@@ -126,14 +132,14 @@ class SyncLog:
         there is nothing that could be gone.
         """
         sql = (
-            "SELECT number, directory, name, version IS NULL FROM member"  # noqa: S608
+            "SELECT number, directory, name, version FROM member"  # noqa: S608
             f" WHERE number > ? AND number <= ? AND {scope.where} AND {_shown(since)}"
             f" ORDER BY number LIMIT {_PAGE}"
         )
         last = since
         while page := self._reading.rows(sql, (last, until, *scope.bounds)):
-            for number, directory, name, is_gone in page:
-                yield Change(number, directory, name, bool(is_gone))
+            for number, directory, name, version in page:
+                yield Change(number, directory, name, not version, version == _GONE_FOLDER)
             last = page[-1][0]
 
     def _log(self) -> tuple[str, int, int]:
@@ -176,12 +182,10 @@ class Look:
     def end(self) -> None:
         """Note the last number, and forget the oldest of what is gone."""
         self._db.execute("UPDATE log SET latest = ?", (self._latest,))
-        sql = (
-            "SELECT number FROM member WHERE version IS NULL ORDER BY number DESC LIMIT 1 OFFSET ?"
-        )
+        sql = f"SELECT number FROM member WHERE {_GONE} ORDER BY number DESC LIMIT 1 OFFSET ?"  # noqa: S608
         if (oldest := self._db.execute(sql, (GONE_KEPT,)).fetchone()) is None:
             return
-        self._db.execute("DELETE FROM member WHERE version IS NULL AND number <= ?", oldest)
+        self._db.execute(f"DELETE FROM member WHERE {_GONE} AND number <= ?", oldest)  # noqa: S608
         self._db.execute("UPDATE log SET forgotten = ?", oldest)
 
     def _known(self, directory: str) -> dict[str, str | None]:
@@ -193,16 +197,19 @@ class Look:
     ) -> None:
         """`missing` was known of a directory, and the walk has not named it."""
         for name, version in missing.items() if directory not in unseen else ():
-            if version is not None:
-                self._put(directory, name, None)
+            if version:
+                self._put_gone(directory, name, version)
             if is_folder(version):
                 self._all_gone(paths.join(directory, name))
 
     def _all_gone(self, directory: str) -> None:
         scope = Scope(directory, deep=True)
-        sql = f"SELECT directory, name FROM member WHERE version NOT NULL AND {scope.where}"  # noqa: S608
-        for folder, name in self._db.execute(sql, scope.bounds).fetchall():
-            self._put(folder, name, None)
+        sql = f"SELECT directory, name, version FROM member WHERE version > '' AND {scope.where}"  # noqa: S608
+        for gone in self._db.execute(sql, scope.bounds).fetchall():
+            self._put_gone(*gone)
+
+    def _put_gone(self, directory: str, name: str, last: str) -> None:
+        self._put(directory, name, _GONE_FOLDER if is_folder(last) else None)
 
     def _put(self, directory: str, name: str, version: str | None) -> None:
         self._latest += 1
@@ -215,7 +222,7 @@ def is_folder(version: str | None) -> bool:
 
 
 def _shown(since: int) -> str:
-    return "1" if since else "version NOT NULL"
+    return "1" if since else "version > ''"
 
 
 def _token(log_id: str, folder: str, number: int | str) -> str:

@@ -124,6 +124,16 @@ def test_level_1_is_about_the_members_alone(client: DavClient) -> None:
     assert replica.sync() == {"/a/b": None}
 
 
+def test_a_folder_goes_by_the_name_that_it_was_reported_with(client: DavClient) -> None:
+    client("MKCOL", "/a/b/deep")
+    replica = Replica(client)
+    replica.sync()
+    client("DELETE", "/a/b")
+    gone = fromstring(ask(client, "/a", replica.token, "infinite").body)
+    hrefs = {href.text for href in gone.iter(D + "href")}
+    assert hrefs == {"/a/b/", "/a/b/3", "/a/b/deep/"}
+
+
 def test_what_another_program_does_is_reported(client: DavClient) -> None:
     replica = Replica(client)
     replica.sync()
