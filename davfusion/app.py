@@ -13,6 +13,7 @@ from wsgidav.mw.base_mw import BaseMiddleware
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 from davfusion.config import ServerConfig
+from davfusion.provider.errors import RETRY_SECONDS
 from davfusion.provider.provider import StoreProvider, error_response
 from davfusion.provider.request import StartResponse, normal_path
 from davfusion.provider.shares import Share, Shares
@@ -21,7 +22,7 @@ from davfusion.provider.tree import DavTree
 from davfusion.share import OpenShare
 from davfusion.stores import paths
 from davfusion.stores.memory import MemoryStore
-from davfusion.users import Users
+from davfusion.users import CrowdError, Users
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -56,7 +57,11 @@ class DomainController(BaseDomainController):  # type: ignore[misc]
     ) -> bool:
         del realm
         address = environ.get("REMOTE_ADDR", "")
-        return self._users is not None and self._users.check(user_name, password, address)
+        try:
+            return self._users is not None and self._users.check(user_name, password, address)
+        except CrowdError as error:  # a 401 would have clients forget the right password
+            wait = [("Retry-After", str(RETRY_SECONDS))]
+            raise DAVError(503, "Too many logins at once.", add_headers=wait) from error
 
     def supports_http_digest_auth(self) -> bool:
         return False
@@ -82,10 +87,13 @@ class DavApp(WsgiDAVApp):  # type: ignore[misc]
         if environ["REQUEST_METHOD"] == "OPTIONS" and environ["PATH_INFO"] in ("*", "/*"):
             environ["PATH_INFO"] = "/"
         try:
-            path = normal_path(environ["PATH_INFO"].encode("latin-1"))
-            path += "/" if environ["PATH_INFO"].endswith("/") and path != paths.ROOT else ""
+            return self._answer(environ, start_response)
         except DAVError as error:
             return error_response(error).send(start_response)
+
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        path = normal_path(environ["PATH_INFO"].encode("latin-1"))
+        path += "/" if environ["PATH_INFO"].endswith("/") and path != paths.ROOT else ""
         _drop_unreadable_credentials(environ)
         environ["PATH_INFO"] = path
         environ["QUERY_STRING"] = ""  # wsgidav answers 401 where it holds `logout`

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MEMO_SECONDS: Final = 300.0
-"""How long a password that was right is known without computing its hash again."""
+"""How long a password that was right is known without computing its hash again, after each use."""
 
 MAX_DELAY: Final = 2.0
 """Seconds that a wrong password costs at most, after several."""
@@ -97,6 +97,10 @@ def parse_htpasswd(lines: Iterable[str]) -> dict[str, str]:
             raise UsersError(f"line {number} is not NAME:HASH with a hash known here")
         hashes[name] = secret
     return hashes
+
+
+class CrowdError(Exception):
+    """So many guesses of a name wait already that nothing was compared."""
 
 
 class HtpasswdFile:
@@ -211,15 +215,20 @@ class Users:
     def check(self, name: str, password: str, address: str = "") -> bool:
         """Whether this is the user's password; slow after failures, which are logged.
 
-        A name that does not exist takes as long as a wrong password.
+        A name that does not exist takes as long as a wrong password. CrowdError where others guess
+        at the same name from the same address.
         """
         hashes = {**(self._file.hashes if self._file else {}), **self._given}
         known = hashes.get(name)
         proof = self._proof(name, password, known or "")
         if known and self._is_remembered(proof):
+            self._remember(proof)  # so that nobody's guesses disturb who is at work
             return True
         who = (name[:256], address)
-        if self._throttle.wait(who) and _verify(password, known, hashes) and known:
+        if not self._throttle.wait(who):
+            logger.warning("too many logins at once for %s from %s", printable(name[:64]), address)
+            raise CrowdError
+        if _verify(password, known, hashes) and known:
             self._remember(proof)
             self._throttle.succeeded(who)
             return True
@@ -238,6 +247,7 @@ class Users:
 
     def _remember(self, proof: bytes) -> None:
         with self._memo_lock:
+            self._memo.pop(proof, None)
             self._memo[proof] = self._clock() + MEMO_SECONDS
             if len(self._memo) > _MAX_REMEMBERED:
                 self._memo.popitem(last=False)

@@ -1,5 +1,6 @@
 """Who may read or change a share: every method, for users who may all, little or nothing (A3)."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from davfusion.provider.tree import DavTree
 from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.store import Store
+from davfusion.users import Users, parse_user
 from tests.conformance import contents
 from tests.provider.client import DavClient, Reply
 
@@ -205,3 +207,24 @@ def test_nobody_without_a_password_learns_anything() -> None:
     world = World()
     for path in ("/", "/ours/", "/none/"):
         assert world.client("").get(path).status == 401
+
+
+def test_a_right_password_in_a_crowd_of_guesses_is_not_said_to_be_wrong() -> None:
+    waiting, free = threading.Semaphore(0), threading.Event()
+
+    def sleep(_seconds: float) -> None:
+        waiting.release()
+        free.wait()
+
+    users = Users([parse_user("bob:secret")], sleep=sleep)
+    guesses = [
+        threading.Thread(target=users.check, args=("bob", "guess", "127.0.0.1")) for _ in range(2)
+    ]
+    for guess in guesses:
+        guess.start()
+        waiting.acquire()
+    reply = DavClient(users=users, user="bob").get("/")
+    free.set()
+    for guess in guesses:
+        guess.join()
+    assert (reply.status, reply.headers["retry-after"]) == (503, "5")
