@@ -23,6 +23,7 @@ _BACKENDS: Final[Mapping[str, str]] = {
     "webdavs": "webdav.DavBackend",
     "file": "folders.LocalBackend",
     "memory": "memory.MemoryBackend",
+    **dict.fromkeys(("gs", "gcs", "s3", "s3a"), "backend.StreamingBackend"),
     **dict.fromkeys(("abfs", "abfss", "az"), "azure.AzureBackend"),
     **dict.fromkeys(("gdrive", "gist", "git", "github", "http", "https"), "backend.ReadBackend"),
 }

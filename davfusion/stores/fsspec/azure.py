@@ -7,7 +7,7 @@ from typing import Final
 from fsspec.asyn import sync
 
 from davfusion.stores.errors import TransientStoreError
-from davfusion.stores.fsspec.backend import Backend
+from davfusion.stores.fsspec.backend import StreamingBackend
 
 _REFUSED: Final = re.compile(r"[\x00-\x1f\\]|\?versionid=| $")
 """adlfs drops tabs and line breaks, as in URLs, cuts off versions, and lists no folder "a "."""
@@ -15,7 +15,7 @@ _REFUSED: Final = re.compile(r"[\x00-\x1f\\]|\?versionid=| $")
 _POLL_SECONDS: Final = 0.2
 
 
-class AzureBackend(Backend):
+class AzureBackend(StreamingBackend):
     """An object store, where adlfs takes some names for those of others."""
 
     @classmethod

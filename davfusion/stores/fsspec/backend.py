@@ -5,8 +5,8 @@ service could has a Backend of its own. Paths are those of the service. Errors a
 own: Connections makes them the contract's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
@@ -31,6 +31,9 @@ _TIMES: Final = (
     *("updated", "created"),
 )
 
+_PART: Final = 16 * 1024 * 1024
+"""Bytes of a part of a file that is being written; services take 10,000 parts or more."""
+
 OWN_INSTANCE: Final = {"skip_instance_cache": True}
 """For fsspec's classes, which else give one instance to all."""
 
@@ -47,6 +50,8 @@ class Backend:
     """It has folders, and a rename replaces a file; a put may leave half of one."""
     uploads: ClassVar[bool] = False
     """As renames, but an upload replaces a file at once, and may be on a condition."""
+    streams: ClassVar[bool] = False
+    """A file that is being written replaces the old one when it is closed, and not before."""
     removes_trees: ClassVar[bool] = False
     """remove() takes a folder with all below it, too."""
     shared: ClassVar[bool] = True
@@ -109,6 +114,22 @@ class Backend:
         del modified
         self.filesystem.put_file(local_file, path)
 
+    @contextmanager
+    def replaced(self, path: str) -> Iterator[Any]:
+        """A file to write, which replaces what is at `path` if the block ends well: see `streams`.
+
+        What has been sent for it is retried by its library.
+        """
+        file = self.filesystem.open(path, "wb", block_size=_PART)
+        try:
+            yield file
+            file.close()
+        except BaseException:
+            with suppress(Exception):
+                file.discard()
+            file.closed = True  # or it would be stored when its memory is freed
+            raise
+
     def write(self, path: str, blocks: Iterable[bytes]) -> None:
         """Write a file, in place."""
         with self.filesystem.open(path, "wb") as file:
@@ -170,6 +191,12 @@ class ReadBackend(Backend):
     """
 
     features: ClassVar[Features] = Features(ranged_read=True, writable=False)
+
+
+class StreamingBackend(Backend):
+    """S3 by s3fs and Google's cloud by gcsfs."""
+
+    streams: ClassVar[bool] = True
 
 
 def version_of(size: int, modified: float, identity: object = "") -> str:

@@ -6,14 +6,17 @@ from tempfile import NamedTemporaryFile
 from davfusion.stores import paths
 from davfusion.stores.errors import AlreadyExistsError
 from davfusion.stores.fsspec.backend import Backend
+from davfusion.stores.fsspec.errors import from_source
 from davfusion.stores.fsspec.gathering import gathered
 from davfusion.stores.fsspec.removal import Removal
 from davfusion.stores.fsspec.share import KEEP, FsspecShare, require_version, require_whole
-from davfusion.stores.store import InterruptEvent, Metadata, SourceStream
+from davfusion.stores.source import exactly
+from davfusion.stores.store import InterruptEvent, Metadata, SourceStream, seekable
+from davfusion.stores.streams import size_of
 
 
 class Putting:
-    """Writes are gathered in a temporary file of this machine, and put."""
+    """Writes are put: by a temporary file of this machine, if they cannot be streamed."""
 
     def __init__(self, share: FsspecShare) -> None:
         self._share = share
@@ -27,7 +30,11 @@ class Putting:
         if_etag: str | None,
         modified: float | None,
     ) -> Metadata:
-        """As store_fileobject of the contract; two stats and the put."""
+        """As store_fileobject of the contract; two stats and the put; streamed, three."""
+        if seekable(source) is None:
+            with self._share.lent(path) as backend:
+                if backend.streams:
+                    return self._stream(backend, source, path, interrupt_event, if_etag)
         with (
             gathered(source, interrupt_event) as (file, _, size),
             self._share.lent(path) as backend,
@@ -37,6 +44,27 @@ class Putting:
                 self._make_directory(backend, paths.parent(path))
             backend.put(file, self._share.at(path), modified)
             stored = self._share.stat(backend, path)
+        require_whole(stored, path, size)
+        return stored
+
+    def _stream(
+        self,
+        backend: Backend,
+        source: SourceStream,
+        path: str,
+        interrupt_event: InterruptEvent | None,
+        if_etag: str | None,
+    ) -> Metadata:
+        def require() -> None:
+            require_version(self._share.stat_or_none(backend, path), path, if_etag)
+
+        size = 0
+        require()
+        with backend.replaced(self._share.at(path)) as file:
+            for block in from_source(exactly(source, size_of(source), interrupt_event)):
+                size += file.write(block)
+            require()
+        stored = self._share.stat(backend, path)
         require_whole(stored, path, size)
         return stored
 

@@ -26,7 +26,7 @@ from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.store import ABSENT, InterruptEvent, Metadata, SourceStream, seekable
 from davfusion.stores.streams import size_of
 
-_SOON: Final = RetryPolicy(total=2, first=0.1)
+_SOON: Final = RetryPolicy(attempts=5, first=0.1)
 _TRIED: Final = b"davfusion"
 _log = logging.getLogger(__name__)
 
@@ -123,8 +123,15 @@ class Uploading(Renaming):
         return dav.upload(place, body, headers)
 
     def _discard(self, backend: Backend, temporary: str) -> None:
-        """To rclone, what broke off is locked for a moment more."""
-        _SOON.call(super()._discard, backend, temporary)
+        """For a moment more, the server may have what broke off locked, or be about to make it."""
+
+        def discard() -> None:
+            try:
+                backend.remove(self._share.at(temporary))
+            except NoSuchFilesytemObjectError as error:
+                raise TransientStoreError(f"{temporary} is not there yet") from error
+
+        _SOON.call(discard)
 
     def _look(self, dav: DavBackend, path: str) -> Entry | None:
         try:
