@@ -218,7 +218,10 @@ class _Reading:
                 self._wrong(("users", name), "is no hash: `davfusion hash-password` makes one")
         for group, names in parsed.groups.items():
             for index, name in enumerate(names):
-                self._check_member(("groups", group, index), name, parsed)
+                if name.startswith("@"):
+                    self._wrong(("groups", group, index), f"{name!r}: a group holds users alone")
+                else:
+                    self._check_member(("groups", group, index), name, parsed)
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -92,11 +92,12 @@ class TlsFiles:
 
     def context(self) -> ssl.SSLContext:
         """Raises ServerError."""
-        for path in (self.cert, self.key):
+        for kind, path in (("certificate", self.cert), ("key", self.key)):
             try:
                 path.open("rb").close()
             except OSError as error:
-                raise ServerError(f"cannot read {path}: {error.strerror}") from error
+                text = f"cannot read the TLS {kind} {path}: {error.strerror}"
+                raise ServerError(text) from error
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:

@@ -173,6 +173,11 @@ def test_users_that_are_not_there() -> None:
     assert "groups.us.0: there is no user 'alic'" in "".join(lines)
     assert "shares.a.read.0: there is no user 'bob'" in "".join(lines)
     assert "shares.a.write.0: there is no group 'them'" in "".join(lines)
+    users = f"users: {{alice: {HASH}}}\ngroups: {{us: [alice], all: ['@us']}}\n"
+    assert (
+        "groups.all.0: '@us': a group holds users alone"
+        in wrong(users + "shares: {a: {target: b}}")[0]
+    )
     read("htpasswd: users\nshares: {a: {target: b, read: [bob]}}")  # the file may name him later
 
 

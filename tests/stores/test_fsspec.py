@@ -10,6 +10,8 @@ from fsspec.registry import _registry
 
 from davfusion.stores.errors import InvalidPathValueError
 from davfusion.stores.fsspec import FsspecStore
+from davfusion.stores.fsspec.address import parse
+from davfusion.stores.fsspec.connections import Connections
 from davfusion.stores.fsspec.share import KEEP, WORK
 from davfusion.stores.store import Store, StoreAccessError, StoreAutorizationError
 from tests.conformance import StoreConformance, names, put
@@ -117,6 +119,13 @@ def test_what_fsspec_cannot_write_well_is_only_read(
         with pytest.raises(StoreAutorizationError, match="can only be read"):
             change()
     assert objects == {f"{scheme}://folder/file": b"content"}
+
+
+def test_threads_share_no_connection_to_google_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_registry, "gdrive", FlatFileSystem)
+    connections = Connections(parse("gdrive://folder", {"objects": {}}).connect)
+    with connections.lent("/a") as one, connections.lent("/b") as other:
+        assert one.filesystem is not other.filesystem
 
 
 @pytest.mark.parametrize("name", [WORK, KEEP])

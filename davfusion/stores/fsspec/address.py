@@ -25,7 +25,8 @@ _BACKENDS: Final[Mapping[str, str]] = {
     "memory": "memory.MemoryBackend",
     **dict.fromkeys(("gs", "gcs", "s3", "s3a"), "backend.StreamingBackend"),
     **dict.fromkeys(("abfs", "abfss", "az"), "azure.AzureBackend"),
-    **dict.fromkeys(("gdrive", "gist", "git", "github", "http", "https"), "backend.ReadBackend"),
+    **dict.fromkeys(("gist", "git", "github", "http", "https"), "backend.ReadBackend"),
+    "gdrive": "backend.DriveBackend",
 }
 """Schemes whose services do more than fsspec's interface says; all others are object stores."""
 _HOSTS: Final = frozenset({"sftp", "ssh", "ftp", "smb", "webdav", "webdavs"})

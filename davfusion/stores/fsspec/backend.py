@@ -184,11 +184,7 @@ class Backend:
 
 
 class ReadBackend(Backend):
-    """A service that fsspec's class does not write to, or not so that a file replaces another.
-
-    gdrive_fsspec (0.4.1) makes a second file of the name, and then fails; fsspec's GithubFileSystem
-    only deletes.
-    """
+    """A service that fsspec's class does not write to; GithubFileSystem only deletes."""
 
     features: ClassVar[Features] = Features(ranged_read=True, writable=False)
 
@@ -197,6 +193,15 @@ class StreamingBackend(Backend):
     """S3 by s3fs and Google's cloud by gcsfs."""
 
     streams: ClassVar[bool] = True
+
+
+class DriveBackend(ReadBackend):
+    """Google Drive, where gdrive_fsspec (0.4.1) writes a second file of the name, and then fails.
+
+    It goes through httplib2, whose connections must not be used by two threads at a time.
+    """
+
+    shared: ClassVar[bool] = False
 
 
 def version_of(size: int, modified: float, identity: object = "") -> str:
