@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from davfusion.config import ShareConfig, scheme_of
-from davfusion.stores.errors import StoreAccessError, StoreAutorizationError, TransientStoreError
+from davfusion.stores.errors import (
+    StoreAccessError,
+    StoreAutorizationError,
+    TransientStoreError,
+    UnreachableError,
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ def cure(config: ShareConfig, error: StoreAccessError) -> str:
     """What to do about `error` of the share's store."""
     scheme = scheme_of(config.target)
     found = _CURES.get("" if scheme in ("local", "file") else scheme, _Cures())
-    if isinstance(error, TransientStoreError):
+    if isinstance(error, UnreachableError):
         return found.away
+    if isinstance(error, TransientStoreError):
+        return "that may pass by itself"
     return found.refused if isinstance(error, StoreAutorizationError) else found.other

@@ -26,7 +26,7 @@ from davfusion.share import (
 )
 from davfusion.share_note import note_share, read_note
 from davfusion.stores import paths
-from davfusion.stores.errors import UnreachableError
+from davfusion.stores.errors import TransientStoreError
 from davfusion.stores.memory import MemoryTree, MemoryTreeManager
 from davfusion.stores.store import Store, StoreAccessError
 
@@ -212,7 +212,7 @@ class AccessCheck:
                 return f"{store.get_name()} has not answered yet. {self._offline(store)}"
             error: StoreAccessError | None = self._receiver.recv()
             self._process.join()
-        if isinstance(error, UnreachableError):
+        if isinstance(error, TransientStoreError):
             return f"{error}; {cure(self._config, error)}. {self._offline(store)}"
         if error is not None:
             raise ShareError(f"{error}; {cure(self._config, error)}") from error

@@ -144,7 +144,7 @@ class _Server:
         configure_logging(self._config.log_level)
         for each in self._shares:
             if each.warning:
-                logger.warning("%s", each.warning)
+                logger.warning("%s%s", _named(each), each.warning)
         return self._spec()
 
     def _latest(self) -> tuple[ServerConfig, tuple[PreparedShare, ...]]:

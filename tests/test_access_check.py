@@ -3,6 +3,8 @@
 import socket
 import threading
 from contextlib import closing
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Literal
 
@@ -31,3 +33,21 @@ def test_a_store_that_hangs_leaves_no_thread(
     assert prepared.warning is not None
     assert writes in prepared.warning
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("status", [HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE])
+def test_a_store_that_is_busy_keeps_no_share_from_being_served(
+    tmp_path: Path, status: HTTPStatus
+) -> None:
+    class Busy(BaseHTTPRequestHandler):
+        def do_PROPFIND(self) -> None:
+            self.send_error(status)
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as server, closing(Preparation()) as preparation:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        share = ShareConfig(f"webdav://127.0.0.1:{server.server_port}", cache_dir=tmp_path)
+        (prepared,) = preparation.prepare(ServerConfig({"/": share}))
+        server.shutdown()
+    assert prepared.warning is not None
+    assert "that may pass by itself. Until it answers" in prepared.warning
