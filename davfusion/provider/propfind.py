@@ -7,7 +7,6 @@ from itertools import chain
 
 from wsgidav.dav_error import DAVError
 
-from davfusion.platform import trim_memory
 from davfusion.provider import xml
 from davfusion.provider.errors import translated
 from davfusion.provider.live_properties import ALLPROP, LIVE, Resource, Scene, has_property
@@ -19,10 +18,11 @@ from davfusion.provider.xml import DAV
 from davfusion.stores import paths
 from davfusion.stores.store import UNDATED_DIRECTORY, Metadata, NoSuchFilesytemObjectError
 
-PIECE = 64 * 1024
+PIECE = 512 * 1024
 """Characters gathered before they are sent."""
 LARGE = 8 * 1024 * 1024
-"""Bytes of an answer that leaves much memory free: of the listing, and of its pieces."""
+"""Bytes of an answer from which on it is sent while it is made: thousands of names may be asked for
+of thousands of files."""
 Found = tuple[Resource, Mapping[str, str]]
 """A resource with its dead properties."""
 Column = tuple[str, Callable[[Resource], str | None] | None]
@@ -139,9 +139,13 @@ def _answer(depth: Depth, query: Query, found: Iterable[Found]) -> Response:
     if depth == "infinity":
         # What fails before the first piece is still answered with a status.
         return Response(207, headers, chain([next(pieces)], pieces))
-    answer = b"".join(pieces)
-    if len(answer) > LARGE:
-        trim_memory()
+    beginning, size = list[bytes](), 0
+    for piece in pieces:
+        beginning.append(piece)
+        size += len(piece)
+        if size > LARGE:
+            return Response(207, headers, chain(beginning, pieces))
+    answer = b"".join(beginning)
     # The time that a lock has left runs down.
     is_lasting = not (query.wants_locks and b"<D:activelock>" in answer)
     return Response(207, headers, answer, is_lasting)

@@ -89,7 +89,19 @@ class DavClient:
         chunked: bool = False,
     ) -> Reply:
         """`path` is decoded. Headers: Destination may be a store path."""
-        environ = self._environ(method, path, dict(headers or {}))
+        return self._send(self.environ(method, path, headers or {}, body, chunked=chunked))
+
+    def environ(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | io.BytesIO = b"",
+        *,
+        chunked: bool = False,
+    ) -> dict[str, Any]:
+        """The WSGI environ of a request."""
+        environ = self._environ(method, path, dict(headers))
         if isinstance(body, bytes):
             if body and not chunked:
                 environ["CONTENT_LENGTH"] = str(len(body))
@@ -97,7 +109,7 @@ class DavClient:
         if chunked:
             environ["HTTP_TRANSFER_ENCODING"] = "chunked"
         environ["wsgi.input"] = body
-        return self._send(environ)
+        return environ
 
     def _environ(self, method: str, path: str, headers: dict[str, str]) -> dict[str, Any]:
         environ: dict[str, Any] = {

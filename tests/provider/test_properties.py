@@ -7,6 +7,8 @@ import pytest
 from defusedxml.ElementTree import fromstring
 
 from davfusion.database import below
+from davfusion.provider.propfind import LARGE, propfind
+from davfusion.provider.request import DavRequest
 from davfusion.provider.state import State
 from davfusion.stores.memory import MemoryStore
 from tests.provider.client import D, DavClient
@@ -99,6 +101,19 @@ def test_depth_infinity(client: DavClient) -> None:
     assert set(found) == {"/", "/d/", "/d/sub/", "/d/a&b.txt", "/d/sub/deep"}
     assert found["/d/sub/deep"][X + "p"][1].text == "here"
     assert client.propfind("/none", depth="infinity").status == 404
+
+
+def test_thousands_of_names_of_many_files_are_never_in_memory_at_once(client: DavClient) -> None:
+    for number in range(40):
+        client.put(f"/d/{number}")
+    names = "".join(f"<{'x' * 100}{number}/>" for number in range(9000))
+    body = f'<propfind xmlns="DAV:"><prop>{names}</prop></propfind>'.encode()
+    request = DavRequest(client.environ("PROPFIND", "/d", {"Depth": "1"}, body))
+    pieces = propfind(client.tree, request).body
+    assert not isinstance(pieces, bytes)
+    sizes = [len(piece) for piece in pieces]
+    assert sum(sizes) > 4 * LARGE
+    assert max(sizes) < LARGE
 
 
 def test_a_value_keeps_its_structure(client: DavClient) -> None:
