@@ -18,7 +18,9 @@ import pytest
 from davfusion.cache.folder import CacheFolder
 from davfusion.cache.outbox import Outbox
 from davfusion.cache.pending import SMALL
+from davfusion.commands.caches import Selection, chosen_caches
 from davfusion.config import ShareConfig
+from davfusion.share import ShareError
 from davfusion.share_note import note_share, read_note
 from davfusion.stores.store import StoreSpaceLimitError
 from tests.live.serving import Serving, free_port, serving, started
@@ -297,6 +299,29 @@ def test_caches_that_are_not_there(share: Share) -> None:
         assert ended.returncode == 1
         assert len(ended.stderr.splitlines()) == 1
         assert "--cache-dir" in ended.stderr
+
+
+@pytest.mark.parametrize("command", [("drain",), ("retry",), ("check",), ("cache", "clear")])
+def test_nothing_is_said_of_caches_that_are_elsewhere(
+    share: Share, command: tuple[str, ...]
+) -> None:
+    """Who looks in the wrong folder must not take it that the store has everything."""
+    ended = share.run(*command)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "there are no caches: check --cache-dir" in ended.stderr
+
+
+def test_caches_of_another_user(share: Share) -> None:
+    share.caches.mkdir(mode=0o000)
+    selection = Selection(None, None, share.caches, None, None, None)
+    user = os.geteuid()
+    if user == 0:  # who may look everywhere
+        os.seteuid(65534)
+    try:
+        with pytest.raises(ShareError, match=r"Permission denied.*run this as the server's user"):
+            chosen_caches(selection)
+    finally:
+        os.seteuid(user)
 
 
 def test_the_note_of_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

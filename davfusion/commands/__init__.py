@@ -33,6 +33,7 @@ def _for_caches(name: str, help_text: str, *options: Callable[[Any], Any]) -> Ca
         @click.pass_context
         def chosen(context: click.Context, /, **values: Any) -> None:
             from davfusion.commands.caches import Selection, chosen_caches  # noqa: PLC0415
+            from davfusion.share import ShareError  # noqa: PLC0415
 
             names = (
                 "target",
@@ -44,6 +45,10 @@ def _for_caches(name: str, help_text: str, *options: Callable[[Any], Any]) -> Ca
             )
             selection = Selection(**{name: values.pop(name) for name in names})
             caches = chosen_caches(selection)
+            if not (caches or name == "status"):
+                raise ShareError(
+                    "there are no caches: check --cache-dir, and run this as the server's user"
+                )
             context.exit(run(caches, **values))
 
         command: Any = chosen

@@ -45,7 +45,19 @@ class Cache:
 
 
 def chosen_caches(selection: Selection) -> list[Cache]:
-    """Those that are meant, by name; ShareError where there is none of that name."""
+    """Those that are meant, by name.
+
+    ShareError where there is none of that name, or where this user may not look.
+    """
+    try:
+        return _chosen(selection)
+    except PermissionError as error:
+        raise share.ShareError(
+            f"{error.filename} cannot be read ({error.strerror}): run this as the server's user"
+        ) from error
+
+
+def _chosen(selection: Selection) -> list[Cache]:
     if selection.config_file:
         return list(_configured(selection.config_file, selection.target))
     cache_dir = selection.cache_dir.absolute() if selection.cache_dir else None
