@@ -205,7 +205,10 @@ class AccessCheck:
         sender.close()
 
     def warning(self, store: Store, patience: float) -> str | None:
-        """A warning where nobody answers within that many seconds; ShareError for a refusal."""
+        """A warning where nobody answers within that many seconds, or only that it cannot just now.
+
+        ShareError for a refusal.
+        """
         with self._receiver:
             left = self._begun + patience - time.monotonic()
             if not self._receiver.poll(max(0.0, left)):

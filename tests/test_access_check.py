@@ -3,8 +3,6 @@
 import socket
 import threading
 from contextlib import closing
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Literal
 
@@ -12,16 +10,21 @@ import pytest
 
 from davfusion.config import ServerConfig, ShareConfig
 from davfusion.preparing import Preparation
+from tests.servers import fault_proxy
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
 @pytest.mark.live
 @pytest.mark.parametrize(("mode", "writes"), [("back", "sent later"), ("through", "refused")])
 def test_a_store_that_hangs_leaves_no_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Literal["back", "through"], writes: str
+    tmp_path: Path, mode: Literal["back", "through"], writes: str
 ) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -36,18 +39,15 @@ def test_a_store_that_hangs_leaves_no_thread(
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("status", [HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE])
-def test_a_store_that_is_busy_keeps_no_share_from_being_served(
-    tmp_path: Path, status: HTTPStatus
-) -> None:
-    class Busy(BaseHTTPRequestHandler):
-        def do_PROPFIND(self) -> None:
-            self.send_error(status)
-
-    with HTTPServer(("127.0.0.1", 0), Busy) as server, closing(Preparation()) as preparation:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        share = ShareConfig(f"webdav://127.0.0.1:{server.server_port}", cache_dir=tmp_path)
-        (prepared,) = preparation.prepare(ServerConfig({"/": share}))
-        server.shutdown()
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_a_service_that_is_out_of_order_is_waited_for(tmp_path: Path, status: int) -> None:
+    """What stands before a service that is down answers in its place."""
+    with fault_proxy(1) as gateway:
+        gateway.rules = [{"action": "status", "status": status}]
+        url = f"http://127.0.0.1:{gateway.port}"
+        share = ShareConfig("s3://bucket", {"endpoint_url": url}, cache_dir=tmp_path)
+        with closing(Preparation()) as preparation:
+            (prepared,) = preparation.prepare(ServerConfig({"/": share}))
     assert prepared.warning is not None
-    assert "that may pass by itself. Until it answers" in prepared.warning
+    assert "that may pass by itself" in prepared.warning
+    assert "sent later" in prepared.warning
