@@ -27,7 +27,7 @@ from tests.live.drive import (
     wait_for_drain,
 )
 from tests.live.line import Line, line, share
-from tests.live.serving import Serving
+from tests.live.serving import Serving, serving
 
 __all__ = ["line"]
 pytestmark = [pytest.mark.live, pytest.mark.slow]
@@ -170,10 +170,23 @@ def upload(server: Serving, path: str, framing: str) -> Iterator[socket.socket]:
         yield sock
 
 
-def keep_files_small(server: Serving) -> None:
-    """From now on the server writes no file, a temporary one or any, of more than MOST bytes."""
+def keep_files_small(server: Serving, most: int) -> None:
+    """From now on the server writes no file, a temporary one or any, of more than so many bytes."""
     for pid in server.pids():
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (MOST, MOST))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+
+
+def stream(server: Serving, content: bytes, end: int, framing: str = "chunked") -> bytes:
+    """PUT /large, which breaks off at `end` unless that is the end; what is answered."""
+    is_chunked, is_whole = framing == "chunked", end == len(content)
+    header = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(content)}"
+    with upload(server, "/large", header) as sock:
+        for start in range(0, end, MB):
+            piece = content[start : start + MB]
+            sock.sendall(b"%x\r\n%s\r\n" % (len(piece), piece) if is_chunked else piece)
+        if is_chunked and is_whole:
+            sock.sendall(b"0\r\n\r\n")
+        return sock.recv(65536) if is_whole else b""
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -181,24 +194,13 @@ def test_a_file_larger_than_the_cache_streams_through(
     line: Line, bucket: str, s3_client: Any, tmp_path: Path, framing: str
 ) -> None:
     large = content(1, 150 * MB)
-    piece = large[:MB]
-    header, sent = f"Content-Length: {len(large)}", piece
-    if framing == "chunked":
-        header, sent = "Transfer-Encoding: chunked", b"%x\r\n%s\r\n" % (MB, piece)
     with share(line, bucket, tmp_path, "--cache-size", "100MB") as server:
-        keep_files_small(server)
+        keep_files_small(server, MOST)
         put(server, "/large", b"old")
         with Watch(server.cache) as watch:
-            with upload(server, "/large", header) as sock:
-                for _ in range(120):
-                    sock.sendall(sent)
+            stream(server, large, 120 * MB, framing)
             assert get(server, "/large") == b"old"
-            with upload(server, "/large", header) as sock:
-                for _ in range(150):
-                    sock.sendall(sent)
-                if framing == "chunked":
-                    sock.sendall(b"0\r\n\r\n")
-                assert sock.recv(65536).startswith(b"HTTP/1.1 204 ")
+            assert stream(server, large, len(large), framing).startswith(b"HTTP/1.1 204 ")
             wait_for_drain(server)
             assert get(server, "/large") == large
         assert watch.peak < MOST, watch.peak / MB
@@ -207,6 +209,25 @@ def test_a_file_larger_than_the_cache_streams_through(
         )
         assert journal(server, "SELECT * FROM conflict") == []
     assert contents(s3_client, bucket) == {"large": large}
+
+
+@pytest.mark.parametrize("store", ["webdav", "dropbox"])
+def test_to_other_stores_too(request: pytest.FixtureRequest, tmp_path: Path, store: str) -> None:
+    """Where nobody says how long it is."""
+    large, target = content(1, 60 * MB), "dropbox:/"
+    if store == "webdav":
+        target = request.getfixturevalue("dav_store").get_name()
+    else:
+        request.getfixturevalue("dropbox")
+    with serving(target, tmp_path, "--cache-size", "40MB", "--write-back-delay", "0.1") as server:
+        keep_files_small(server, 45 * MB)
+        put(server, "/large", b"old")
+        wait_for_drain(server)
+        stream(server, large, 50 * MB)
+        assert get(server, "/large") == b"old"
+        assert stream(server, large, len(large)).startswith(b"HTTP/1.1 204 ")
+        assert get(server, "/large") == large
+        assert journal(server, "SELECT * FROM conflict") == []
 
 
 def test_what_a_killed_worker_was_receiving_takes_no_room(
