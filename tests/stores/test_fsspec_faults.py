@@ -73,6 +73,13 @@ def test_a_session_that_has_ended_is_not_reached() -> None:
     assert isinstance(store_error(raised.value, "/file"), UnreachableError)
 
 
+def test_a_part_whose_connection_breaks_is_not_reached() -> None:
+    """As adlfs says it."""
+    error = RuntimeError("Failed to upload block")
+    error.__cause__ = ConnectionResetError()
+    assert isinstance(store_error(error, "/file"), UnreachableError)
+
+
 def test_a_stream_that_ends_early_raises(sftp_store: FsspecStore, tmp_path: Path) -> None:
     """As it is how paramiko says that the connection has broken."""
     put(sftp_store, "/file", LARGE * 4)

@@ -139,6 +139,8 @@ def _meaning(error: Exception) -> Meaning | None:
         return _ftp_meaning(str(error))
     if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):
         return _meaning(error.__cause__)  # smbprotocol's of a connection
+    if type(error) is RuntimeError and isinstance(error.__cause__, Exception):
+        return _meaning(error.__cause__)  # adlfs's of a part
     if isinstance(error, OSError) and error.errno is None and str(error) == "Socket is closed":
         return UnreachableError, None  # paramiko's of a session that has ended
     return _by_kind(error) or _by_number(error)
