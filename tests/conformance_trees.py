@@ -1,5 +1,6 @@
 """The part of the conformance suite about directories: making, deleting, copying, moving."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -108,6 +109,46 @@ class TreeConformance:
         assert names(store, "/") == ({"src", "dst"} if method == "duplicate" else {"dst"})
 
     @pytest.mark.parametrize("method", ["duplicate", "move"])
+    def test_transfer_that_may_not_replace(self, store: Store, method: str) -> None:
+        put_tree(store, "/tree")
+        put_all(store, ["/file", "/other/file"])
+        store.create_directory("/empty")
+        before = contents(store, "/")
+        for src in ("/file", "/tree"):
+            for dst in ("/other", "/other/file", "/empty"):
+                with pytest.raises(AlreadyExistsError):
+                    getattr(store, method)(src, dst, replace=False)
+        assert contents(store, "/") == before
+        for src, dst in (("/file", "/other/new"), ("/tree", "/new")):
+            getattr(store, method)(src, dst, replace=False)
+            assert store.exists(src) == (method == "duplicate")
+        assert contents(store, "/new") == TREE
+        assert store.get_file("/other/new") == b"/file"
+
+    @pytest.mark.parametrize("is_dir", [False, True])
+    def test_of_those_who_may_not_replace_one_wins(self, store: Store, is_dir: bool) -> None:
+        if not store.features.exclusive_transfer:
+            pytest.skip("the service cannot refuse")
+        file = "/file" if is_dir else ""
+        sources = {f"/{number}": f"of {number}".encode() for number in range(6)}
+        for src, content in sources.items():
+            put(store, src + file, content)
+
+        def transfer(src: str) -> bool:
+            method = store.move if int(src[1:]) % 2 else store.duplicate
+            with suppress(AlreadyExistsError):
+                method(src, "/dst", replace=False)
+                return True
+            return False
+
+        with ThreadPoolExecutor(len(sources)) as pool:
+            answers = dict(zip(sources, pool.map(transfer, sources), strict=True))
+        (winner,) = (src for src, is_won in answers.items() if is_won)
+        assert store.get_file(f"/dst{file}") == sources[winner]
+        for src in sources.keys() - {winner}:
+            assert store.get_file(src + file) == sources[src]
+
+    @pytest.mark.parametrize("method", ["duplicate", "move"])
     @pytest.mark.parametrize(("src", "dst"), [("/t", "/t"), ("/t", "/t/sub/in"), ("/t/sub", "/t")])
     def test_transfer_into_itself(self, store: Store, method: str, src: str, dst: str) -> None:
         put_tree(store, "/t")
@@ -131,7 +172,7 @@ class TreeConformance:
 
     def test_renaming_the_case_only(self, store: Store) -> None:
         put(store, "/dir/name")
-        store.move("/dir/name", "/dir/NAME")
+        store.move("/dir/name", "/dir/NAME", replace=False)
         assert names(store, "/dir") == {"NAME"}
         store.move("/dir", "/DIR")
         assert names(store, "/") == {"DIR"}

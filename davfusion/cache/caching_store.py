@@ -1,6 +1,7 @@
 """CachingStore: reads come from blocks on the local disk, writes are received there first."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Unpack
 
@@ -8,6 +9,7 @@ from davfusion.cache import spool
 from davfusion.cache.block_caching_store import BlockCachingStore, over_blocks
 from davfusion.cache.folder import CacheFolder, cache_id_for
 from davfusion.cache.pending import FILE, Row
+from davfusion.stores import paths
 from davfusion.stores.store import (
     Features,
     InterruptEvent,
@@ -47,10 +49,12 @@ class CachingStore(StoreWrapper):
         self._folder.prepare()
         super().__init__(over_blocks(store, cache_expiration_time, cache_size_in_mb, self._folder))
         self._age = cache_expiration_time
+        is_needed = not self._store.features.exclusive_transfer
+        self._claims = self._folder.claims() if is_needed else None
 
     @property
     def features(self) -> Features:
-        return replace(super().features, receives_first=True)
+        return replace(super().features, receives_first=True, exclusive_transfer=True)
 
     def get_cache_expiration_time(self) -> float:
         """Seconds until an entry is expired."""
@@ -63,6 +67,8 @@ class CachingStore(StoreWrapper):
     def close(self) -> None:
         """End reading ahead, and close the blocks' files."""
         self._store.close()
+        if self._claims:
+            self._claims.close()
 
     def store_fileobject(
         self,
@@ -77,12 +83,31 @@ class CachingStore(StoreWrapper):
         limit = self._limit()
         name, note = spool.receive(files, fileobject, new, limit, interrupt_event, durable=False)
         try:
-            with spool.open_content(files, name, note.bytes) as content:
+            is_judged_here = not self._store.features.conditional_write
+            alone = is_judged_here and options.get("if_etag") is not None
+            with spool.open_content(files, name, note.bytes) as content, self._put(path, alone):
                 stored = super().store_fileobject(content, path, interrupt_event, **options)
                 self._store.keep(path, stored, content)
         finally:
             spool.remove_content(files, name)
         return stored
+
+    def create_directory(self, directory: str) -> None:
+        with self._put(directory, alone=True):
+            super().create_directory(directory)
+
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        with self._put(path_to_dest, alone=not replace):
+            super().duplicate(path_to_src, path_to_dest, replace=replace)
+
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        with self._put(path_to_dest, alone=not replace):
+            super().move(path_to_src, path_to_dest, replace=replace)
+
+    def _put(self, path: str, alone: bool) -> AbstractContextManager[None]:
+        """Around what puts something there, `alone` where it may be refused for what is there."""
+        paths.check_path(path)
+        return self._claims.claimed(path, alone=alone) if self._claims else nullcontext()
 
     def _limit(self) -> spool.MakeRoom:
         return spool.limited(self.get_max_filesize())

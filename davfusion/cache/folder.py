@@ -12,6 +12,7 @@ from typing import IO, Any, Final, NamedTuple
 from platformdirs import user_cache_path
 
 from davfusion.cache import recovery
+from davfusion.cache.claims import Claims
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
 from davfusion.cache.listings import ListingTable
@@ -21,6 +22,7 @@ from davfusion.stores.paths import is_valid_name
 from davfusion.stores.unsettled import Unsettled
 
 _LOCK: Final = "lock"
+_CLAIMS: Final = "claims.sqlite"
 _AWAY: Final = "away"
 _PROBED: Final = 0.2
 """Seconds that a claim is tried: is_in_use() of another process takes the lock for a moment."""
@@ -88,6 +90,10 @@ class CacheFolder:
         """The changes that have not been sent; see Journal."""
         return Journal(self.journal_path, self.spool, delay=delay, clock=clock)
 
+    def claims(self) -> Claims:
+        """Who puts something where, where the store cannot refuse by itself."""
+        return Claims(self.path / _CLAIMS)
+
     def recover(self) -> None:
         """Put in order what a crash has left; see recovery.py for journal and spool.
 
@@ -98,6 +104,8 @@ class CacheFolder:
             Reserve(self.path).give()
         self.note_away(None)
         self.unsettled.clear()
+        if (self.path / _CLAIMS).exists():
+            self.claims().clear()
         unfinished = self.path / "recovering"
         if problem := recovery.problem(self.journal_path):
             unfinished.touch()  # a start that breaks off from here on has lost rows all the same

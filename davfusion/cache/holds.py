@@ -10,13 +10,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeVar
 
 from davfusion.cache.journal import Journal
 from davfusion.platform import lock_file
 from davfusion.stores import paths
 from davfusion.stores.store import TransientStoreError
 
+T = TypeVar("T")
 LONGEST_WAIT: Final = 4.0
 """Seconds; then the client is told to come again."""
 _POLL: Final = 0.02
@@ -55,14 +56,13 @@ class Holds:
                     [(owner, path) for path in held],
                 )
 
+    def wait_until_free(self, path: str) -> None:
+        """Return when nobody holds the path, what is below or what is above."""
+        self.wait_until(lambda: not paths.overlaps(path, self._paths("hold")))
+
     def wait_until(self, is_so: Callable[[], bool]) -> None:
         """Return when that is so; TransientStoreError when it takes too long."""
-        left = LONGEST_WAIT
-        while not is_so():
-            if left <= 0:
-                raise TransientStoreError("another change of the same folder is still under way")
-            self._wait(_POLL)
-            left -= _POLL
+        wait_until(is_so, self._wait)
 
     def remove_void(self, doubt: Callable[[list[str]], None]) -> None:
         """Remove the holds of processes that have ended; before that, have their paths doubted."""
@@ -104,6 +104,17 @@ class Holds:
             lock_file(lock)
             self._owner = os.getpid(), name, lock
         return self._owner[1]
+
+
+def wait_until(found: Callable[[], T], wait: Callable[[float], None]) -> T:
+    """What is `found` once it is anything; TransientStoreError when it takes too long."""
+    left = LONGEST_WAIT
+    while not (result := found()):
+        if left <= 0:
+            raise TransientStoreError("another change of the same folder is still under way")
+        wait(_POLL)
+        left -= _POLL
+    return result
 
 
 def has_ended(owner: Path) -> bool:

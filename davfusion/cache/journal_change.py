@@ -105,6 +105,15 @@ class Change:
             overruling = row._replace(clears=EITHER, base="")
         journal_rows.put(self.db, overruling)
 
+    def note_done(self) -> None:
+        """The store has something that it had not when earlier views were taken: look again."""
+        journal_rows.note_done(self.db)
+
+    def require_unheld(self, path: str) -> None:
+        """Raises OvertakenError while something is put there past the journal; see Holds."""
+        if paths.overlaps(path, journal_rows.held(self.db)):
+            raise OvertakenError(path)
+
     def latest(self) -> int:
         """The number of the last change so far."""
         return journal_rows.latest_change(self.db)

@@ -149,6 +149,11 @@ def note_done(db: sqlite3.Connection) -> None:
     db.execute("UPDATE total SET done = done + 1")
 
 
+def held(db: sqlite3.Connection) -> list[str]:
+    """The paths that somebody moves, copies or stores past the journal; see Holds."""
+    return [path for (path,) in db.execute("SELECT path FROM hold")]
+
+
 def mark_begun(db: sqlite3.Connection, directories: Iterable[str], now: float) -> None:
     """Something of these directories may be in the store."""
     db.executemany(

@@ -125,18 +125,18 @@ class JunkStore(StoreWrapper):
             self._forget(directory, is_dir=True)
         super().create_directory(directory)
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         if self._concerns_junk(path_to_src, path_to_dest):
-            Store.duplicate(self, path_to_src, path_to_dest)
+            Store.duplicate(self, path_to_src, path_to_dest, replace=replace)
             return
-        super().duplicate(path_to_src, path_to_dest)
+        super().duplicate(path_to_src, path_to_dest, replace=replace)
         self._follow(path_to_src, path_to_dest, self._junk.duplicate)
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         if self._concerns_junk(path_to_src, path_to_dest):
-            Store.move(self, path_to_src, path_to_dest)
+            Store.move(self, path_to_src, path_to_dest, replace=replace)
             return
-        super().move(path_to_src, path_to_dest)
+        super().move(path_to_src, path_to_dest, replace=replace)
         self._follow(path_to_src, path_to_dest, self._junk.move)
 
     def _concerns_junk(self, src: str, dst: str) -> bool:

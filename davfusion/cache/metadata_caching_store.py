@@ -280,14 +280,14 @@ class MetadataCachingStore(StoreWrapper):
             super().create_directory(directory)
             self._listings.created_directory(directory, made())
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         with self._changing(path_to_dest) as made:
-            super().duplicate(path_to_src, path_to_dest)
+            super().duplicate(path_to_src, path_to_dest, replace=replace)
             self._listings.copied(path_to_src, path_to_dest, made())
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         with self._changing(path_to_src, path_to_dest) as made:
-            super().move(path_to_src, path_to_dest)
+            super().move(path_to_src, path_to_dest, replace=replace)
             self._listings.moved(path_to_src, path_to_dest, made())
 
     def get_free_space(self) -> int | None:

@@ -115,6 +115,7 @@ class MultiprocessingCachingStore(StoreWrapper):
         """As the store's; a directory has the date of its making until it is sent."""
         return replace(
             super().features,
+            exclusive_transfer=True,
             writes_offline=True,
             receives_first=True,
             cheap_metadata=False,
@@ -263,7 +264,7 @@ class MultiprocessingCachingStore(StoreWrapper):
                 raise TransientStoreError(f"{new.path} has just been changed")
             held = self._overlay.held(view)
             _require_file(new.path, view, held, if_etag)
-            return super().store_fileobject(
+            stored = super().store_fileobject(
                 source,
                 new.path,
                 interrupt_event,
@@ -271,6 +272,9 @@ class MultiprocessingCachingStore(StoreWrapper):
                 modified=new.modified,
                 content_type=new.content_type,
             )
+            with self._journal.change(even_if_low=True) as change:
+                change.note_done()
+            return stored
 
     def store_resumable(
         self, fileobject: BinaryIO, path: str, upload: Upload, **options: Unpack[WriteOptions]
@@ -304,13 +308,13 @@ class MultiprocessingCachingStore(StoreWrapper):
 
         self._overlay.change(directory, decide)
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         self.require_storable(path_to_dest)
-        self._relocation.carry_out(path_to_src, path_to_dest, keep=True)
+        self._relocation.carry_out(path_to_src, path_to_dest, keep=True, replace=replace)
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         self.require_storable(path_to_dest)
-        self._relocation.carry_out(path_to_src, path_to_dest, keep=False)
+        self._relocation.carry_out(path_to_src, path_to_dest, keep=False, replace=replace)
 
     def flush(self) -> None:
         """As the contract says; StoreAccessError for what the store refuses."""

@@ -93,7 +93,7 @@ class Outbox:
         if not chosen:
             return []
         with self._database.transaction() as db:
-            held = _held(db)
+            held = journal_rows.held(db)
             taken = [
                 row
                 for row in chosen
@@ -121,7 +121,7 @@ class Outbox:
                 row = journal_rows.get(db, directory)
                 return row is not None and row.hides_below
 
-            choice = schedule.Choice(sending, [*_held(db), *self._unsettled()], hides)
+            choice = schedule.Choice(sending, [*journal_rows.held(db), *self._unsettled()], hides)
             return [
                 row
                 for lane, most in room.items()
@@ -149,7 +149,7 @@ class Outbox:
         """Whether the sending of the row should be broken off: it is of no use, or others wait."""
         with self._database.transaction(write=False) as db:
             now = journal_rows.get(db, row.path)
-            held = _held(db)
+            held = journal_rows.held(db)
         return now is None or now.kind != row.kind or paths.overlaps(row.path, held)
 
     def done(self, row: Row, stored: Metadata | None) -> None:
@@ -339,10 +339,6 @@ def moved(row: Row, path: str, base: str | None = "") -> Row:
         content_type=row.content_type,
         base=base,
     )
-
-
-def _held(db: sqlite3.Connection) -> list[str]:
-    return [path for (path,) in db.execute("SELECT path FROM hold")]
 
 
 def _to_clear(sent: Row, now: Row) -> str:

@@ -5,8 +5,9 @@ their new paths and, for a move, has the source deleted. So nothing is lost when
 that transaction all of the source is there, and after it all of the destination.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Final
 
 from davfusion.cache import spool
@@ -18,11 +19,12 @@ from davfusion.cache.journal_change import Change, OvertakenError
 from davfusion.cache.outbox import Outbox, moved
 from davfusion.cache.overlay import Overlay, kind_of
 from davfusion.cache.packs import Grow
-from davfusion.cache.pending import ABSENT, FILE, NOTHING, Held, Row, View
+from davfusion.cache.pending import ABSENT, DIRECTORY, FILE, NOTHING, Held, Row, View
 from davfusion.cache.room import Room
 from davfusion.stores import paths
 from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
+    AlreadyExistsError,
     NoSuchFilesytemObjectError,
     PartialFailureError,
     StoreAutorizationError,
@@ -31,6 +33,7 @@ from davfusion.stores.store import (
 from davfusion.stores.transfer import require_apart
 
 _ATTEMPTS: Final = 100
+_NONE: Final = Held(NOTHING)
 Bases = Mapping[str, str | None]
 """Source path of a row -> the store's version at its destination that the row is to replace."""
 
@@ -49,7 +52,7 @@ class Relocation:
         self._overlay = Overlay(journal, store)
         self._outbox = Outbox(journal, files)
 
-    def carry_out(self, src: str, dst: str, *, keep: bool) -> None:
+    def carry_out(self, src: str, dst: str, *, keep: bool, replace: bool) -> None:
         """Copy (`keep`) or move; as Store.duplicate and Store.move."""
         for path in (src, dst):
             if paths.check_path(path) == paths.ROOT:
@@ -64,45 +67,79 @@ class Relocation:
                 raise NoSuchFilesytemObjectError(src)
             with suppress(OvertakenError):
                 if stored.kind == NOTHING:
-                    self._rekey(src, dst, stored, stored, keep=keep, seen=view)
+                    self._carry_pending(view, dst, keep=keep, replace=replace)
                 elif not self._is_settled(paths.parent(dst)):
                     self.settle(paths.parent(dst))
                     continue
                 else:
-                    self._carry_stored(src, dst, stored, keep=keep)
+                    self._carry_stored(src, dst, stored, keep=keep, replace=replace)
                 return
         raise TransientStoreError(f"{src} keeps changing")
 
-    def _carry_stored(self, src: str, dst: str, stored: Held, *, keep: bool) -> None:
-        """OvertakenError where something else is to be seen there by now."""
+    def _carry_pending(self, seen: View, dst: str, *, keep: bool, replace: bool) -> None:
+        """OvertakenError where something else is to be seen there, or at `dst`, by now."""
+        there = self._journal.view(dst)
+        replaced = self._overlay.held(there, strict=False)
+        if not replace:
+            _require_nothing(there, replaced)
+            self._holds.wait_until_free(dst)
+        self._rekey(
+            seen.path,
+            dst,
+            _NONE,
+            _NONE,
+            keep=keep,
+            replaced=replaced,
+            seen=(seen, there),
+            is_alone=not replace,
+        )
+
+    def _carry_stored(self, src: str, dst: str, stored: Held, *, keep: bool, replace: bool) -> None:
+        """OvertakenError where something else is to be seen there, or at `dst`, by now."""
         with self._holds.held(src, dst):
             now = self._overlay.held(self._journal.view(src))
             if now != stored or not self._is_settled(paths.parent(dst)):
                 raise OvertakenError(src)
+            latest, there = self._journal.latest(), self._journal.view(dst)
+            if not replace:
+                _require_nothing(there, self._overlay.held(there))
             rows = self._journal.below(src)
             self._require_storable(rows, src, dst)
             # What is pending at the destination would be done to what has moved there, were this
             # process to end in between.
             is_plain = not (keep or rows or self._journal.at_and_below(dst))
             if is_plain and self._store.features.atomic_move:
-                latest = self._journal.latest()
-                self._store.move(src, dst)
-                self._rekey(src, dst, stored, Held(NOTHING), keep=False, latest=latest)
-                return
-            current = [row for row in rows if self._is_based_on_present(row)]
-            with self._journal.change() as change:
-                change.overrule(dst)
-                latest = change.latest()
-            failures = self._duplicate(src, dst, keep=keep)
-            bases = {row.path: self._etag(paths.rebase(row.path, src, dst)) for row in current}
-            self._rekey(src, dst, stored, stored, bases, keep=keep, latest=latest)
-            if failures is not None:
-                raise failures
+                self._store.move(src, dst, replace=replace)
+                with _undoing(partial(self._store.move, dst, src, replace=False)):
+                    self._rekey(src, dst, stored, _NONE, keep=False, latest=latest)
+            else:
+                self._carry_copy(src, there, stored, rows, keep=keep, replace=replace)
 
-    def _duplicate(self, src: str, dst: str, *, keep: bool) -> PartialFailureError | None:
+    def _carry_copy(
+        self, src: str, there: View, stored: Held, rows: list[Row], *, keep: bool, replace: bool
+    ) -> None:
+        dst = there.path
+        current = [row for row in rows if self._is_based_on_present(row)]
+        with self._journal.change() as change:
+            if not replace:
+                change.require(there)
+            change.overrule(dst)
+            latest = change.latest()
+        is_cleared = there.row is not None  # what the store still has there waits to be deleted
+        failures = self._duplicate(src, dst, keep=keep, replace=replace or is_cleared)
+        bases = {row.path: self._etag(paths.rebase(row.path, src, dst)) for row in current}
+        undo = partial(self._store.delete, dst, stored.kind == DIRECTORY)
+        with nullcontext() if replace else _undoing(undo):
+            self._rekey(src, dst, stored, stored, bases, keep=keep, latest=latest)
+        if failures is not None:
+            raise failures
+
+    def _duplicate(
+        self, src: str, dst: str, *, keep: bool, replace: bool
+    ) -> PartialFailureError | None:
         """What could not be copied; for a move that is an error, after which nothing has moved."""
         try:
-            self._store.duplicate(src, dst)
+            self._store.duplicate(src, dst, replace=replace)
         except PartialFailureError as error:
             if not keep:
                 raise
@@ -154,25 +191,28 @@ class Relocation:
         bases: Bases | None = None,
         *,
         keep: bool,
-        seen: View | None = None,
+        replaced: Held = _NONE,
+        seen: Sequence[View] = (),
+        is_alone: bool = False,
         latest: int = 0,
     ) -> None:
         """Give the rows at and below `src` their place at `dst`, where `stored` has been copied.
 
-        `left` is what of it the store still has at `src`. OvertakenError unless `src` is as `seen`.
-        What has changed at `dst` after the change `latest`, while the store copied, came later.
+        `left` is what of it the store still has at `src`, `replaced` what it has at `dst` where
+        nothing has been copied. OvertakenError unless all is as `seen` and, if `is_alone`, nobody
+        holds `dst`. What has changed at `dst` after the change `latest`, while the store copied,
+        came later: _TakenError.
         """
-        replaced = Held(NOTHING)
-        if stored.kind == NOTHING:
-            replaced = self._overlay.held(self._journal.view(dst), strict=False)
         missing = self._overlay.missing_above(dst)
         links = _Links(self._files, self._room)
         try:
             if keep:
                 links.prepare(self._journal.at_and_below(src))
             with self._journal.change() as change:
-                if seen is not None:
-                    change.require(seen)
+                for view in seen:
+                    change.require(view)
+                if is_alone:
+                    change.require_unheld(dst)
                 change.make_directories(missing)
                 rows = change.at_and_below(src)
                 self._require_storable(rows, src, dst)
@@ -182,6 +222,7 @@ class Relocation:
                     _replace(change, copies, src, dst, replaced)
                 else:
                     _require_copied(rows, src)
+                    change.note_done()
                     is_taken = change.forget(dst, until=latest)
                     if not is_taken:
                         _add(change, copies, src, dst, bases or {})
@@ -190,7 +231,7 @@ class Relocation:
         finally:
             links.complete(self._journal)
         if is_taken:
-            raise TransientStoreError(f"{dst} has just been changed")
+            raise _TakenError(f"{dst} has just been changed")
 
 
 class _Links:
@@ -225,6 +266,25 @@ class _Links:
     def _link(self, row: Row, make_room: Grow) -> None:
         if row.spool is not None:
             self._names[row.spool] = spool.link_content(self._files, row.spool, make_room)
+
+
+class _TakenError(TransientStoreError):
+    """Something else has been put at the destination meanwhile."""
+
+
+@contextmanager
+def _undoing(undo: Callable[[], None]) -> Iterator[None]:
+    """If others were quicker, `undo` what the store has done, to look again: OvertakenError."""
+    try:
+        yield
+    except (OvertakenError, _TakenError) as error:
+        undo()
+        raise OvertakenError(str(error)) from error
+
+
+def _require_nothing(there: View, held: Held) -> None:
+    if kind_of(there, held) != NOTHING:
+        raise AlreadyExistsError(f"{there.path} exists")
 
 
 def _require_copied(rows: list[Row], src: str) -> None:

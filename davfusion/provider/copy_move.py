@@ -3,6 +3,8 @@
 Between two shares the content goes through this machine, file by file.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from wsgidav.dav_error import DAVError
@@ -12,9 +14,11 @@ from davfusion.provider.removal import failed_paths
 from davfusion.provider.request import DavRequest, Response
 from davfusion.provider.tree import DavTree
 from davfusion.stores import paths
-from davfusion.stores.errors import PartialFailureError
+from davfusion.stores.errors import AlreadyExistsError, PartialFailureError
 from davfusion.stores.store import Metadata
 from davfusion.stores.transfer import copy_between, move_between
+
+_EXISTS = "The destination exists, and Overwrite is F."
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,23 @@ class Transfer:
     dst: str
     is_dir: bool
     replaced: Metadata | None
+    replace: bool
+    """Else it is refused where anything turns out to be."""
 
     @property
     def is_within(self) -> bool:
         """Whether it stays in one share."""
         return self.source is self.target
+
+    @contextmanager
+    def refused(self) -> Iterator[None]:
+        """What others have made there meanwhile stays (RFC 4918 sections 9.8.4 and 9.9.3)."""
+        try:
+            yield
+        except AlreadyExistsError as error:
+            if self.replace:
+                raise
+            raise DAVError(412, _EXISTS) from error
 
     def succeed(self) -> Response:
         """Locks on members of what was replaced end with them (RFC 4918 section 9.9.3)."""
@@ -42,9 +58,10 @@ class Transfer:
     def copy(self) -> None:
         """A file, or a folder with all below it."""
         if self.is_within:
-            self.source.store.duplicate(self.src, self.dst)
+            self.source.store.duplicate(self.src, self.dst, replace=self.replace)
         else:
-            copy_between(self.source.store, self.src, self.target.store, self.dst)
+            source, target = self.source.store, self.target.store
+            copy_between(source, self.src, target, self.dst, replace=self.replace)
 
     def copy_folder_alone(self) -> None:
         """The folder without what is in it."""
@@ -56,9 +73,10 @@ class Transfer:
     def move(self) -> None:
         """A file, or a folder with all below it."""
         if self.is_within:
-            self.source.store.move(self.src, self.dst)
+            self.source.store.move(self.src, self.dst, replace=self.replace)
         else:
-            move_between(self.source.store, self.src, self.target.store, self.dst)
+            source, target = self.source.store, self.target.store
+            move_between(source, self.src, target, self.dst, replace=self.replace)
 
     def copied(self, error: PartialFailureError | None = None, *, tree: bool = True) -> None:
         """Properties go along, but for those of what could not be copied."""
@@ -75,7 +93,7 @@ def copy(tree: DavTree, request: DavRequest) -> Response:
     depth = request.depth("infinity", "0", "infinity")
     transfer = _checked(tree, request)
     whole = depth == "infinity" or not transfer.is_dir
-    with translated():
+    with translated(), transfer.refused():
         try:
             if whole:
                 transfer.copy()
@@ -91,7 +109,7 @@ def copy(tree: DavTree, request: DavRequest) -> Response:
 def move(tree: DavTree, request: DavRequest) -> Response:
     """Rename or move a file, or a folder with all below it."""
     transfer = _checked(tree, request)
-    with translated():
+    with translated(), transfer.refused():
         try:
             transfer.move()
         except PartialFailureError as error:
@@ -115,11 +133,12 @@ def _checked(tree: DavTree, request: DavRequest) -> Transfer:
     if replaced is None:
         target.check_parent(there.path)
     elif not request.overwrite:
-        raise DAVError(412, "The destination exists, and Overwrite is F.")
+        raise DAVError(412, _EXISTS)
     if request.method == "MOVE":
         _check_movable(tree, request, source)
     target.check_locks(there, there.path, tree=True, membership=not replaced)
-    return Transfer(tree, request.path, target, there.path, source["is_dir"], replaced)
+    ends = tree, request.path, target, there.path
+    return Transfer(*ends, source["is_dir"], replaced, request.overwrite)
 
 
 def _destination(request: DavRequest) -> tuple[DavTree, DavRequest]:

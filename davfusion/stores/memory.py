@@ -145,17 +145,17 @@ class MemoryTree:
                 raise AlreadyExistsError(f"{directory} exists")
             self._attach(directory, _Folder(self._clock()))
 
-    def duplicate(self, src: str, dst: str) -> None:
-        """Copy a file or tree, replacing what was at `dst`."""
+    def duplicate(self, src: str, dst: str, replace: bool) -> None:
+        """Copy a file or tree; AlreadyExistsError if it may not replace what is at `dst`."""
         with self._lock:
-            node = self._find(src)
+            node = self._find_transferable(src, dst, replace)
             self._require_space(_size(node), _size(self._find_or_none(dst)))
             self._attach(dst, _copy(node))
 
-    def move(self, src: str, dst: str) -> None:
-        """Move a file or tree, replacing what was at `dst`."""
+    def move(self, src: str, dst: str, replace: bool) -> None:
+        """Move a file or tree; AlreadyExistsError if it may not replace what is at `dst`."""
         with self._lock:
-            node = self._find(src)
+            node = self._find_transferable(src, dst, replace)
             self._folder_for(dst)
             self._detach(src)
             self._attach(dst, node)
@@ -182,6 +182,12 @@ class MemoryTree:
         node = self._find_or_none(path)
         if node is None:
             raise NoSuchFilesytemObjectError(path)
+        return node
+
+    def _find_transferable(self, src: str, dst: str, replace: bool) -> _Node:
+        node = self._find(src)
+        if not replace and self._find_or_none(dst) is not None:
+            raise AlreadyExistsError(f"{dst} exists")
         return node
 
     def _folder_for(self, path: str) -> _Folder:
@@ -275,6 +281,7 @@ class MemoryStore(Store):
         self._features = Features(
             server_side_copy=True,
             server_side_move=True,
+            exclusive_transfer=True,
             atomic_replace=True,
             conditional_write=True,
             ranged_read=True,
@@ -323,13 +330,13 @@ class MemoryStore(Store):
     def create_directory(self, directory: str) -> None:
         self._tree.create_directory(paths.check_path(directory))
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
-        self._tree.duplicate(path_to_src, path_to_dest)
+        self._tree.duplicate(path_to_src, path_to_dest, replace)
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
-        self._tree.move(path_to_src, path_to_dest)
+        self._tree.move(path_to_src, path_to_dest, replace)
 
     def get_used_space(self) -> int:
         return self._tree.used()

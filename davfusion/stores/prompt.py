@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Unpack
 
 from davfusion.stores import paths
@@ -134,11 +135,13 @@ class PromptStore(StoreWrapper):
         touched = [paths.check_path(directory)]
         self._change(touched, lambda: self._store.create_directory(directory))
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
-        self._transfer(self._store.duplicate, path_to_src, path_to_dest)
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        touched = [paths.check_path(path_to_src), paths.check_path(path_to_dest)]
+        self._change(touched, partial(self._store.duplicate, *touched, replace=replace))
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
-        self._transfer(self._store.move, path_to_src, path_to_dest)
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        touched = [paths.check_path(path_to_src), paths.check_path(path_to_dest)]
+        self._change(touched, partial(self._store.move, *touched, replace=replace))
 
     def get_free_space(self) -> int | None:
         return self._ask(self._store.get_free_space)
@@ -174,10 +177,6 @@ class PromptStore(StoreWrapper):
         if not self._comes(answer, progress) and self._unsettled.note(answer, touched):
             raise self._given_up(answer)
         return self._result(answer)
-
-    def _transfer(self, method: Callable[[str, str], None], src: str, dst: str) -> None:
-        touched = [paths.check_path(src), paths.check_path(dst)]
-        self._change(touched, lambda: method(src, dst))
 
     def _comes(
         self, answer: Future[Any], progress: Callable[[], int] = int, *, is_long: bool = True

@@ -6,6 +6,7 @@ done: where doing it twice would show as an error, the second try is judged by w
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import BinaryIO, ParamSpec, Self, TypeVar, Unpack
 
 from davfusion.stores import paths
@@ -130,13 +131,13 @@ class RetryingStore(StoreWrapper):
 
         self._call(create)
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
-        self._transfer(self._store.duplicate, path_to_src, path_to_dest)
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        self._transfer(self._store.duplicate, path_to_src, path_to_dest, replace)
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
-        self._transfer(self._store.move, path_to_src, path_to_dest)
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        self._transfer(self._store.move, path_to_src, path_to_dest, replace)
 
-    def _transfer(self, method: Callable[[str, str], None], src: str, dst: str) -> None:
+    def _transfer(self, method: Callable[..., None], src: str, dst: str, replace: bool) -> None:
         paths.check_path(src)
         paths.check_path(dst)
         failed: list[TransientStoreError] = []
@@ -145,8 +146,9 @@ class RetryingStore(StoreWrapper):
         def transfer() -> None:
             if failed and self._is_done(src, dst, failed[-1], seen):
                 return
+            is_ours = bool(failed) and not replace and self._is_copied(src, dst)
             try:
-                method(src, dst)
+                method(src, dst, replace=replace or is_ours)
             except TransientStoreError as error:
                 failed.append(error)
                 raise
@@ -172,6 +174,14 @@ class RetryingStore(StoreWrapper):
         if source["is_dir"] and there is not None:
             raise given_up(failed)
         seen.append(source)
+        return False
+
+    def _is_copied(self, src: str, dst: str) -> bool:
+        """Whether a file at `dst` holds what `src` does: then an earlier try has put it there."""
+        with suppress(NoSuchFilesytemObjectError, ConflictError):
+            with self._store.open_read(src) as source:
+                self._require_stored(source, dst)
+            return True
         return False
 
     def _require_stored(self, source: SourceStream, path: str) -> Metadata:

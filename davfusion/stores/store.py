@@ -95,6 +95,9 @@ class Features:
     server_side_move: bool = False
     atomic_move: bool = False
     """Also of a directory with all below it, at once; else a copy that is deleted from later."""
+    exclusive_transfer: bool = False
+    """duplicate and move refuse a destination that another has just made, if they are not to
+    replace; False: it is looked for just before."""
     atomic_replace: bool = False
     conditional_write: bool = False
     """The service refuses a stale `if_etag`; False: compared just before the write."""
@@ -294,18 +297,19 @@ class Store:
         """
         raise _unsupported(self, "create_directory")
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         """Copy a file or a directory with all below it; what was at the destination is replaced.
 
-        The destination is removed only after the new content stands. A directory copy goes on
-        past failures and then raises PartialFailureError, keyed by source path. By itself it
-        streams through this machine.
+        The destination is removed only after the new content stands. Without `replace`, raises
+        AlreadyExistsError where anything is, and changes nothing. A directory copy goes on past
+        failures and then raises PartialFailureError, keyed by source path. By itself it streams
+        through this machine.
         """
         from davfusion.stores import transfer  # noqa: PLC0415 - it imports this module
 
-        transfer.copy_between(self, path_to_src, self, path_to_dest)
+        transfer.copy_between(self, path_to_src, self, path_to_dest, replace=replace)
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         """As duplicate, and the source is gone.
 
         If anything failed to be copied, all of the source stays: what had been moved already would
@@ -313,7 +317,7 @@ class Store:
         too: ConflictError.
         """
         found = self.get_metadata(path_to_src)
-        self.duplicate(path_to_src, path_to_dest)
+        self.duplicate(path_to_src, path_to_dest, replace=replace)
         with suppress(NoSuchFilesytemObjectError):
             if self.get_metadata(path_to_src).get("etag") != found.get("etag"):
                 raise ConflictError(f"{path_to_src} was changed while it was moved")

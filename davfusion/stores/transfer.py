@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from davfusion.stores import paths
 from davfusion.stores.store import (
+    ABSENT,
     COPY_BUFFER,
     AlreadyExistsError,
     ConflictError,
@@ -58,24 +59,31 @@ CopyFile: TypeAlias = Callable[[str, str], None]
 
 
 def copy_between(
-    source: Store, src: str, target: Store, dst: str, copy_file: CopyFile | None = None
+    source: Store,
+    src: str,
+    target: Store,
+    dst: str,
+    copy_file: CopyFile | None = None,
+    *,
+    replace: bool = True,
 ) -> None:
     """Copy the file or tree `src` of `source` to `dst` of `target`, with times and types.
 
     What was at `dst` is replaced once the new content stands. A tree goes on past failures and
     then raises PartialFailureError, keyed by source path; then a directory at `dst` keeps what
     it had besides. `copy_file` copies a file, over nothing or another file, without this machine.
+    Without `replace`, raises AlreadyExistsError where anything is at `dst`, and changes nothing.
     """
-    _Transfer(source, target, copy_file).run(src, dst)
+    _Transfer(source, target, copy_file).run(src, dst, replace=replace)
 
 
-def move_between(source: Store, src: str, target: Store, dst: str) -> None:
+def move_between(source: Store, src: str, target: Store, dst: str, *, replace: bool = True) -> None:
     """As copy_between, and then delete from `source` exactly what has been copied.
 
     Nothing is deleted unless all copies stand and no file has changed since; repeating it does.
     """
     transfer = _Transfer(source, target)
-    transfer.run(src, dst)
+    transfer.run(src, dst, replace=replace)
     transfer.delete_copied()
     _raise_failures(transfer.failures)
 
@@ -104,15 +112,19 @@ class _Transfer:
         self._left_over: dict[str, _LeftOver] = {}
         self.failures: dict[str, StoreAccessError] = {}
 
-    def run(self, src: str, dst: str) -> None:
+    def run(self, src: str, dst: str, *, replace: bool) -> None:
         """Copy `src` to `dst`; what concerns all of it is raised as it is."""
         paths.check_path(src)
         paths.check_path(dst)
         if self._source is self._target:
             require_apart(src, dst)
         metadata = self._source.get_metadata(src)
+        held = _metadata_or_none(self._target, dst)
         with self._noting_parts():
-            self._copy(src, dst, metadata, _metadata_or_none(self._target, dst))
+            if replace:
+                self._copy(src, dst, metadata, held)
+            else:
+                self._create(src, dst, metadata, held)
         if not self.failures:
             self._delete_left_over()
         _raise_failures(self.failures)
@@ -150,7 +162,25 @@ class _Transfer:
             self._copy_file(src, dst, metadata)
             self._files[src] = metadata.get("etag")
 
-    def _copy_file(self, src: str, dst: str, metadata: Metadata) -> None:
+    def _create(self, src: str, dst: str, metadata: Metadata, held: Metadata | None) -> None:
+        """As _copy, where nothing is."""
+        if held is not None:
+            raise AlreadyExistsError(f"{dst} exists")
+        if metadata["is_dir"]:
+            self._target.create_directory(dst)
+            self._copy_directory(src, dst, metadata)
+            return
+        try:
+            self._copy_file(src, dst, metadata, if_etag=ABSENT)
+        except ConflictError as error:
+            if self._target.exists(dst):
+                raise AlreadyExistsError(f"{dst} exists") from error
+            raise
+        self._files[src] = metadata.get("etag")
+
+    def _copy_file(
+        self, src: str, dst: str, metadata: Metadata, if_etag: str | None = None
+    ) -> None:
         if self._on_server is not None:
             self._on_server(src, dst)
             return
@@ -160,6 +190,7 @@ class _Transfer:
             self._target.store_fileobject(
                 whole if self._target.features.receives_first else _rewindable(whole, stack),
                 dst,
+                if_etag=if_etag,
                 modified=metadata["modified"],
                 content_type=metadata.get("content_type"),
             )

@@ -110,13 +110,15 @@ class StoreWrapper(Store):
     def create_directory(self, directory: str) -> None:
         self._call(self._store.create_directory, paths.check_path(directory))
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         paths.check_path(path_to_dest)
-        self._call(self._store.duplicate, paths.check_path(path_to_src), path_to_dest)
+        src = paths.check_path(path_to_src)
+        self._call(self._store.duplicate, src, path_to_dest, replace=replace)
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         paths.check_path(path_to_dest)
-        self._call(self._store.move, paths.check_path(path_to_src), path_to_dest)
+        src = paths.check_path(path_to_src)
+        self._call(self._store.move, src, path_to_dest, replace=replace)
 
     def get_free_space(self) -> int | None:
         return self._call(self._store.get_free_space)

@@ -30,8 +30,8 @@ class BreakingStore(StoreWrapper):
 
     breaks = False
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
-        super().duplicate(path_to_src, path_to_dest)
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        super().duplicate(path_to_src, path_to_dest, replace=replace)
         if not self.breaks:
             return
         error = TransientStoreError("broken off")

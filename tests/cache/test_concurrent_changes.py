@@ -8,21 +8,48 @@ import pytest
 
 from davfusion.cache.mover import Mover
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
-from davfusion.stores.store import TransientStoreError
+from davfusion.stores.store import (
+    ABSENT,
+    AlreadyExistsError,
+    ConflictError,
+    Metadata,
+    NoSuchFilesytemObjectError,
+    TransientStoreError,
+)
 from davfusion.stores.wrapper import StoreWrapper
 from tests.cache import writeback
 from tests.clock import Clock
-from tests.remote import RemoteStore
+from tests.remote import AtomicStore, RemoteStore
 from tests.samples import contents, put
 
 
 class Meeting(StoreWrapper):
-    """Calls `meanwhile` once, when a copy in the store is under way."""
+    """Calls `meanwhile` once, when a copy in the store is under way.
+
+    `unanswered` is called once, when the answer that nothing is at a path is under way.
+    """
 
     meanwhile: Callable[[], object] | None = None
+    unanswered: Callable[[], object] | None = None
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
-        super().duplicate(path_to_src, path_to_dest)
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        super().duplicate(path_to_src, path_to_dest, replace=replace)
+        self._meet()
+
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        super().move(path_to_src, path_to_dest, replace=replace)
+        self._meet()
+
+    def get_metadata(self, path: str) -> Metadata:
+        try:
+            return super().get_metadata(path)
+        except NoSuchFilesytemObjectError:
+            if self.unanswered is not None:
+                unanswered, self.unanswered = self.unanswered, None
+                unanswered()
+            raise
+
+    def _meet(self) -> None:
         if self.meanwhile is not None:
             meanwhile, self.meanwhile = self.meanwhile, None
             meanwhile()
@@ -34,8 +61,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def truth() -> RemoteStore:
-    return RemoteStore()
+def truth(request: pytest.FixtureRequest) -> RemoteStore:
+    """As a test asks for it by `indirect`: one that moves at once, say."""
+    kind: type[RemoteStore] = getattr(request, "param", RemoteStore)
+    return kind()
 
 
 @pytest.fixture
@@ -90,6 +119,59 @@ def test_a_destination_that_is_written_while_it_is_replaced_is_not_lost(
         getattr(drives[0], method)("/a", "/b")
     drain(mover)
     assert contents(drives[0], "/") == contents(truth, "/") == {"a": b"old", "b": b"new"}
+
+
+@pytest.mark.parametrize("truth", [RemoteStore, AtomicStore], indirect=True)
+@pytest.mark.parametrize("method", ["duplicate", "move"])
+@pytest.mark.parametrize("is_dir", [False, True])
+def test_who_may_not_replace_gives_way_to_who_is_quicker(
+    truth: RemoteStore, service: Meeting, drives: Drives, mover: Mover, method: str, is_dir: bool
+) -> None:
+    put(truth, "/a/x", b"old")
+    before = contents(truth, "/")
+    src = "/a" if is_dir else "/a/x"
+    service.meanwhile = lambda: drives[1].create_directory("/b")
+    with pytest.raises(AlreadyExistsError):
+        getattr(drives[0], method)(src, "/b", replace=False)
+    assert contents(truth, "/") == before
+    drain(mover)
+    for store in (*drives, truth):
+        assert contents(store, "/") == before | {"b": None}
+
+
+@pytest.mark.parametrize("truth", [RemoteStore, AtomicStore], indirect=True)
+def test_a_source_that_is_written_while_it_moves_where_nothing_is(
+    truth: RemoteStore, service: Meeting, drives: Drives, mover: Mover
+) -> None:
+    put(truth, "/a", b"old")
+    service.meanwhile = lambda: put(drives[1], "/a", b"new")
+    drives[0].move("/a", "/b", replace=False)
+    drain(mover)
+    assert contents(drives[0], "/") == contents(truth, "/") == {"b": b"new"}
+
+
+@pytest.mark.parametrize("truth", [RemoteStore, AtomicStore], indirect=True)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda drive: drive.store_fileobject(io.BytesIO(b"new"), "/b", if_etag=ABSENT),
+        lambda drive: drive.move("/pending", "/b", replace=False),
+        lambda drive: drive.create_directory("/b"),
+    ],
+)
+def test_what_has_been_judged_before_a_move_is_judged_again(
+    truth: RemoteStore,
+    service: Meeting,
+    drives: Drives,
+    change: Callable[[MultiprocessingCachingStore], object],
+) -> None:
+    put(truth, "/a", b"a")
+    put(drives[1], "/pending", b"pending")
+    service.unanswered = lambda: drives[0].move("/a", "/b", replace=False)
+    with pytest.raises((AlreadyExistsError, ConflictError)):
+        change(drives[1])
+    assert service.unanswered is None
+    assert contents(drives[1], "/") == {"b": b"a", "pending": b"pending"}
 
 
 def test_what_is_written_into_a_destination_while_it_arrives_stays(

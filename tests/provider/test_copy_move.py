@@ -67,6 +67,35 @@ def test_overwrite_f(client: DavClient, method: str) -> None:
     assert client(method, "/d", headers=headers | {"Destination": "/new"}).status == 201
 
 
+class Overtaken(MemoryStore):
+    """A store where another is quicker to make the destination."""
+
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        super().create_directory(path_to_dest)
+        super().move(path_to_src, path_to_dest, replace=replace)
+
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        super().create_directory(path_to_dest)
+        super().duplicate(path_to_src, path_to_dest, replace=replace)
+
+    def create_directory(self, directory: str) -> None:
+        super().create_directory(directory)
+        if directory == "/new":
+            super().create_directory(directory)
+
+
+@pytest.mark.parametrize("request_line", ["MOVE /f", "MOVE /d", "COPY /f", "COPY /d", "COPY /d 0"])
+def test_overwrite_f_when_another_is_quicker(request_line: str) -> None:
+    client = DavClient(Overtaken())
+    client.mkcol("/d")
+    client.put("/d/x", b"x")
+    client.put("/f", b"f")
+    method, src, *depth = request_line.split()
+    headers = {"Destination": "/new", "Overwrite": "F", "Depth": (*depth, "infinity")[0]}
+    assert client(method, src, headers=headers).status == 412
+    assert tree(client) == {"/d": None, "/d/x": b"x", "/f": b"f", "/new": None}
+
+
 def test_a_folder_copied_alone(client: DavClient) -> None:
     headers = {"Destination": "/other", "Depth": "0"}
     assert client("COPY", "/d", headers=headers).status == 204
@@ -101,9 +130,9 @@ class Guarded(MemoryStore):
 
     kept = "/d/sub/g"
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         self._fail(path_to_src)
-        super().move(path_to_src, path_to_dest)
+        super().move(path_to_src, path_to_dest, replace=replace)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         self._fail(path)
@@ -118,8 +147,8 @@ class Guarded(MemoryStore):
 class HalfMoved(MemoryStore):
     """A store that fails to copy one file, so the source stays."""
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
-        super().duplicate(path_to_src, path_to_dest)
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        super().duplicate(path_to_src, path_to_dest, replace=replace)
         super().delete(path_to_dest + "/bad")
         error = StoreAutorizationError("bad")
         raise PartialFailureError("one failed", failures={path_to_src + "/bad": error})

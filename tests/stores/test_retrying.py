@@ -306,6 +306,23 @@ def test_a_file_is_moved_until_it_is(store: RetryingStore, inner: FailingStore) 
     assert contents(store, "/") == {"other": b"newer"}
 
 
+@pytest.mark.parametrize("method", ["duplicate", "move"])
+def test_what_may_not_replace_knows_its_own_copy_again(
+    store: RetryingStore, inner: FailingStore, method: str
+) -> None:
+    put(store, "/file", b"new")
+    inner.trouble = [*transient(1), *no_trouble(4), LOST]
+    getattr(store, method)("/file", "/copy", replace=False)
+    assert not inner.trouble
+    assert inner.tries.count(method) == {"duplicate": 3, "move": 2}[method]
+    assert store.get_file("/copy") == b"new"
+    put(store, "/file", b"newer")
+    inner.trouble = transient(1)
+    with pytest.raises(AlreadyExistsError):
+        getattr(store, method)("/file", "/copy", replace=False)
+    assert contents(store, "/") == {"file": b"newer", "copy": b"new"}
+
+
 def test_a_source_that_is_missing_is_not_taken_for_moved(
     store: RetryingStore, inner: FailingStore
 ) -> None:

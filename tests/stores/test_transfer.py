@@ -238,8 +238,8 @@ def test_a_file_that_changes_while_it_is_copied_to_be_moved_stays() -> None:
     class Editing(MemoryStore):
         move = Store.move
 
-        def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
-            super().duplicate(path_to_src, path_to_dest)
+        def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+            super().duplicate(path_to_src, path_to_dest, replace=replace)
             put(self, path_to_src, b"edited")
 
     store = Editing()

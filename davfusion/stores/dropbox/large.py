@@ -18,7 +18,12 @@ from davfusion.stores.dropbox.errors import dropbox_errors, error_for, tags, tag
 from davfusion.stores.dropbox.jobs import entries_of
 from davfusion.stores.dropbox.listing import pages
 from davfusion.stores.retry import AnyEffort
-from davfusion.stores.store import ConflictError, StoreAccessError, TransientStoreError
+from davfusion.stores.store import (
+    AlreadyExistsError,
+    ConflictError,
+    StoreAccessError,
+    TransientStoreError,
+)
 
 BATCH: Final = 1000
 """Files and folders of one request, the most Dropbox takes."""
@@ -67,7 +72,7 @@ class LargeFolder:
             except ApiError as error:
                 if "conflict" not in tags_of(error):
                     raise
-                raise StoreAccessError(
+                raise AlreadyExistsError(
                     f"dropbox:{target} would be replaced by a folder of more entries than Dropbox "
                     "moves at once: remove it first",
                     502,

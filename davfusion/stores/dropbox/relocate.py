@@ -21,6 +21,7 @@ from davfusion.stores.dropbox.removal import Removal
 from davfusion.stores.retry import AnyEffort
 from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
+    AlreadyExistsError,
     ConflictError,
     Metadata,
     NoSuchFilesytemObjectError,
@@ -52,17 +53,19 @@ class Relocation:
         self._write_over = write_over
         self._effort = effort
 
-    def duplicate(self, src: str, dst: str) -> None:
+    def duplicate(self, src: str, dst: str, *, replace: bool) -> None:
         """Copy a file or folder; one request where nothing is at `dst`."""
         require_apart(fold(src), fold(dst))
         try:
             self._copy(self._places.remote(src), self._places.remote(dst))
         except _TakenError as taken:
+            if not replace:
+                raise AlreadyExistsError(str(taken)) from taken
             self._replace(self._copy, src, dst, taken)
         except _TooManyError:
             self._large().copy(self._places.remote(src), self._places.remote(dst))
 
-    def move(self, src: str, dst: str) -> None:
+    def move(self, src: str, dst: str, *, replace: bool) -> None:
         """Move a file or folder; two requests where nothing is at `dst`."""
         if src != dst and fold(src) == fold(dst):
             # Dropbox takes them for one name, and leaves it as it is.
@@ -73,6 +76,8 @@ class Relocation:
         try:
             self._move(self._places.remote(src), self._places.remote(dst))
         except _TakenError as taken:
+            if not replace:
+                raise AlreadyExistsError(str(taken)) from taken
             self._replace(self._move, src, dst, taken)
         except _TooManyError:
             self._large().move(self._places.remote(src), self._places.remote(dst))

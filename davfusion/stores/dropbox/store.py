@@ -48,6 +48,7 @@ _FEATURES: Final = Features(
     server_side_copy=True,
     server_side_move=True,
     atomic_move=True,
+    exclusive_transfer=True,
     atomic_replace=True,
     conditional_write=True,
     ranged_read=True,
@@ -228,18 +229,18 @@ class DropboxStore(Store):
                     raise AlreadyExistsError(f"{directory} exists") from error
                 raise
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         """As the contract says; one request, four if a folder is replaced or replaces.
 
         A file that replaces a file is downloaded and uploaded.
         """
         self._require_ends(path_to_src, path_to_dest)
-        self._relocation.duplicate(path_to_src, path_to_dest)
+        self._relocation.duplicate(path_to_src, path_to_dest, replace=replace)
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         """As duplicate, and a look at the source before."""
         self._require_ends(path_to_src, path_to_dest)
-        self._relocation.move(path_to_src, path_to_dest)
+        self._relocation.move(path_to_src, path_to_dest, replace=replace)
 
     def _write_over(self, src: str, metadata: Metadata, dst: str) -> None:
         with self.open_read(src, etag=metadata["etag"]) as content:

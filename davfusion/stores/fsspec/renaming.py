@@ -71,12 +71,14 @@ class Renaming:
                 raise AlreadyExistsError(f"{directory} exists")
             self._make_directory(backend, directory)
 
-    def move(self, src: str, dst: str) -> None:
+    def move(self, src: str, dst: str, *, replace: bool) -> None:
         """As the contract says."""
         with self._share.lent(src) as backend:
             moved = self._share.stat(backend, src)
             is_respelled = backend.features.case_insensitive_names and src.lower() == dst.lower()
             held = None if is_respelled else self._share.stat_or_none(backend, dst)
+            if held is not None and not replace:
+                raise AlreadyExistsError(f"{dst} exists")
             if held is not None and held.get("etag", "") == moved.get("etag"):
                 self._told_apart(backend, src, held)
             self._replace(backend, src, dst, moved, held)

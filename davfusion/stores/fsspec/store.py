@@ -118,21 +118,21 @@ class FsspecStore(Store):
         self._require_target(directory)
         self._changes.create_directory(directory)
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         """As the contract says; on the server where that copies files."""
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
         self._require_target(path_to_dest)
         copy_file = self._changes.copy if self.features.server_side_copy else None
-        copy_between(self, path_to_src, self, path_to_dest, copy_file)
+        copy_between(self, path_to_src, self, path_to_dest, copy_file, replace=replace)
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
         self._require_writable(path_to_src)
         self._require_target(path_to_dest)
         if isinstance(self._changes, Renaming):
-            self._changes.move(path_to_src, path_to_dest)
+            self._changes.move(path_to_src, path_to_dest, replace=replace)
         else:
-            super().move(path_to_src, path_to_dest)
+            super().move(path_to_src, path_to_dest, replace=replace)
 
     def get_free_space(self) -> int | None:
         with self._share.lent(paths.ROOT) as backend:

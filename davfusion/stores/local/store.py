@@ -53,6 +53,7 @@ from davfusion.stores.walking import depth_first
 _FEATURES = Features(
     server_side_copy=True,
     server_side_move=True,
+    exclusive_transfer=True,
     atomic_replace=True,
     conditional_write=True,
     ranged_read=True,
@@ -174,26 +175,27 @@ class LocalStore(Store):
         with writing(directory):
             target = self._paths.entry(directory)
             make_folder(target.parent)
-            target.mkdir()
+            with self._work.lock():
+                target.mkdir()
             fsync_directory(target.parent)
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
         with reading(path_to_src):
             source = self._shown(path_to_src)[0]
         with writing(path_to_dest):
             target = self._paths.entry(path_to_dest)
         try:
-            self._duplicate_whole(path_to_src, path_to_dest, target)
+            self._duplicate_whole(path_to_src, path_to_dest, target, replace)
         except (StoreSpaceLimitError, TransientStoreError):
             raise
         except StoreAccessError:
             if not source.is_dir():
                 raise
             # Something of it cannot be read or replaced, say: by members, past failures.
-            super().duplicate(path_to_src, path_to_dest)
+            super().duplicate(path_to_src, path_to_dest, replace=replace)
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         require_apart(paths.check_path(path_to_src), paths.check_path(path_to_dest))
         with reading(path_to_src):
             self._shown(path_to_src)
@@ -202,13 +204,15 @@ class LocalStore(Store):
             target = self._paths.entry(path_to_dest)
             try:
                 with self._work.lock():
+                    if not replace:
+                        _require_nothing(target, path_to_dest, source)
                     rename(source, target, self._work)
                 fsync_directory(target.parent)
                 fsync_directory(source.parent)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                super().move(path_to_src, path_to_dest)
+                super().move(path_to_src, path_to_dest, replace=replace)
 
     def check_access(self) -> None:
         with reading(str(self._paths.root)), os.scandir(self._paths.root):
@@ -261,7 +265,7 @@ class LocalStore(Store):
             with suppress(OSError):
                 file.close()
 
-    def _duplicate_whole(self, src: str, dst: str, target: Path) -> None:
+    def _duplicate_whole(self, src: str, dst: str, target: Path, replace: bool) -> None:
         with writing(dst):
             temporary = self._work.new_path()
         try:
@@ -269,6 +273,8 @@ class LocalStore(Store):
                 self._copy(src, temporary)
             with writing(dst):
                 with self._work.lock():
+                    if not replace:
+                        _require_nothing(target, dst)
                     self._place(temporary, target, rename)
                 fsync_directory(target.parent)
         finally:
@@ -322,6 +328,13 @@ def _require_version(target: Path, path: str, if_etag: str | None) -> os.stat_re
     if if_etag not in (None, ABSENT if held is None else etag_of(held)):
         raise ConflictError(f"{path} is not version {if_etag or 'absent'}")
     return held
+
+
+def _require_nothing(target: Path, path: str, but: Path | None = None) -> None:
+    """AlreadyExistsError for anything `but` the source, whose name gets another case."""
+    held = status_or_none(target)
+    if held is not None and not (but and os.path.samestat(held, but.lstat())):
+        raise AlreadyExistsError(f"{path} exists")
 
 
 def _create(temporary: Path, target: Path, work: WorkFolder) -> None:

@@ -15,7 +15,7 @@ from davfusion.stores.s3.copy import Copier
 from davfusion.stores.s3.listing import FOLDER_SUFFIX, Keys
 from davfusion.stores.s3.look import Found, look, require_folder_suffix
 from davfusion.stores.s3.tree import TreeCopy, raise_failures
-from davfusion.stores.store import ConflictError, StoreAccessError
+from davfusion.stores.store import AlreadyExistsError, ConflictError, StoreAccessError
 from davfusion.stores.transfer import require_apart
 
 _MARKER_AND_MORE: Final = 2
@@ -48,21 +48,23 @@ class Change:
             failures |= self._delete_suffixed(directory)
         raise_failures(failures, self._keys, "deleted")
 
-    def duplicate(self, src: str, dst: str) -> None:
+    def duplicate(self, src: str, dst: str, *, replace: bool) -> None:
         """Copy a file or a directory."""
-        raise_failures(self._copy(src, dst), self._keys, "copied")
+        raise_failures(self._copy(src, dst, replace), self._keys, "copied")
 
-    def move(self, src: str, dst: str) -> None:
+    def move(self, src: str, dst: str, *, replace: bool) -> None:
         """Move a file or a directory; the directory that held it stays."""
         gone = [self._keys.file(src), *self._folder_keys(src)]
         stays = paths.is_below(dst, paths.parent(src))
         with self._folders_kept([] if stays else gone):
-            failures = self._copy(src, dst, is_move=True)
+            failures = self._copy(src, dst, replace, is_move=True)
         raise_failures(failures, self._keys, "moved")
 
-    def _copy(self, src: str, dst: str, is_move: bool = False) -> Failures:
+    def _copy(self, src: str, dst: str, replace: bool, is_move: bool = False) -> Failures:
         require_apart(src, dst)
         source, target = look(self._bucket, self._keys, src, dst)
+        if not replace and (target.is_folder or target.head is not None):
+            raise AlreadyExistsError(f"{dst} exists")
         if source.is_folder or source.head is None:
             if not source.is_folder:
                 require_folder_suffix(self._bucket, self._keys, src)

@@ -280,14 +280,14 @@ class S3Store(Store):
             self._bucket.keep(self._keys.folder(directory))
         raise AlreadyExistsError(f"{directory} exists")
 
-    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:
+    def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         """As the contract says; a file costs two HEADs, two LISTs and one CopyObject."""
         self._require_no_root(path_to_src)
         self._require_no_root(path_to_dest)
         self.require_storable(path_to_dest)
-        self._change().duplicate(path_to_src, path_to_dest)
+        self._change().duplicate(path_to_src, path_to_dest, replace=replace)
 
-    def move(self, path_to_src: str, path_to_dest: str) -> None:
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         """As the contract says; a file costs three HEADs, two LISTs, CopyObject and DeleteObject.
 
         Out of its directory it costs two LISTs more, and a PUT if that leaves it empty.
@@ -295,7 +295,7 @@ class S3Store(Store):
         self._require_no_root(path_to_src)
         self._require_no_root(path_to_dest)
         self.require_storable(path_to_dest)
-        self._change().move(path_to_src, path_to_dest)
+        self._change().move(path_to_src, path_to_dest, replace=replace)
 
     def get_name(self) -> str:
         """The address, and the server where that is not AWS; no request."""

@@ -1,0 +1,64 @@
+"""Claims: who puts something where just now, past a store that cannot refuse by itself.
+
+A claim ends with its process: those of a process that has died are void.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from davfusion.cache.holds import wait_until
+from davfusion.database import Database
+from davfusion.platform import is_running
+from davfusion.stores import paths
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS claim (path TEXT NOT NULL, process INTEGER NOT NULL, alone INTEGER)
+"""
+
+
+class Claims:
+    """The claims of all processes that share the file `path`.
+
+    `wait` is called with the seconds to pass until it is looked at again.
+    """
+
+    def __init__(self, path: Path, wait: Callable[[float], None] = time.sleep) -> None:
+        self._database = Database(path, _SCHEMA, durable=False)
+        self._wait = wait
+
+    @contextmanager
+    def claimed(self, path: str, *, alone: bool) -> Iterator[None]:
+        """Put something at `path`; if `alone`, nobody else does so there, below or above.
+
+        Raises TransientStoreError when that cannot be had for too long.
+        """
+        claim = wait_until(lambda: self._insert(path, alone), self._wait)
+        try:
+            yield
+        finally:
+            with self._database.transaction(silent=True) as db:
+                db.execute("DELETE FROM claim WHERE rowid = ?", (claim,))
+
+    def clear(self) -> None:
+        """Forget the claims of processes of before; none of today's may have begun."""
+        with self._database.transaction(silent=True) as db:
+            db.execute("DELETE FROM claim")
+        self.close()
+
+    def close(self) -> None:
+        """Close this process's connection; the next use opens a new one."""
+        self._database.close()
+
+    def _insert(self, path: str, alone: bool) -> int | None:
+        """The number of the claim; None while others are in the way."""
+        with self._database.transaction(silent=True) as db:
+            others = db.execute("SELECT path, process FROM claim WHERE alone OR ?", (alone,))
+            for other, process in others:
+                if paths.overlaps(path, [other]) and is_running(process):
+                    return None
+            values = (path, os.getpid(), alone)
+            return db.execute("INSERT INTO claim VALUES (?, ?, ?)", values).lastrowid
