@@ -4,14 +4,16 @@ A claim ends with its process: those of a process that has died are void.
 """
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from davfusion.cache.disposable import DisposableDatabase
 from davfusion.cache.holds import wait_until
-from davfusion.database import Database
 from davfusion.platform import is_running
 from davfusion.stores import paths
 
@@ -27,7 +29,7 @@ class Claims:
     """
 
     def __init__(self, path: Path, wait: Callable[[float], None] = time.sleep) -> None:
-        self._database = Database(path, _SCHEMA, durable=False)
+        self._database = DisposableDatabase(path, _SCHEMA)
         self._wait = wait
 
     @contextmanager
@@ -36,29 +38,31 @@ class Claims:
 
         Raises TransientStoreError when that cannot be had for too long.
         """
-        claim = wait_until(lambda: self._insert(path, alone), self._wait)
+        insert = partial(_insert, path, alone)
+        claim = wait_until(lambda: self._database.run(insert, None, silent=True), self._wait)
         try:
             yield
         finally:
-            with self._database.transaction(silent=True) as db:
-                db.execute("DELETE FROM claim WHERE rowid = ?", (claim,))
+            self._database.run(lambda db: _delete(db, claim), None, silent=True)
 
     def clear(self) -> None:
-        """Forget the claims of processes of before; none of today's may have begun."""
-        with self._database.transaction(silent=True) as db:
-            db.execute("DELETE FROM claim")
-        self.close()
+        """Forget the claims of processes of before; none of today's may have begun. OSError."""
+        self._database.throw_away()
 
     def close(self) -> None:
         """Close this process's connection; the next use opens a new one."""
         self._database.close()
 
-    def _insert(self, path: str, alone: bool) -> int | None:
-        """The number of the claim; None while others are in the way."""
-        with self._database.transaction(silent=True) as db:
-            others = db.execute("SELECT path, process FROM claim WHERE alone OR ?", (alone,))
-            for other, process in others:
-                if paths.overlaps(path, [other]) and is_running(process):
-                    return None
-            values = (path, os.getpid(), alone)
-            return db.execute("INSERT INTO claim VALUES (?, ?, ?)", values).lastrowid
+
+def _insert(path: str, alone: bool, db: sqlite3.Connection) -> int | None:
+    """The number of the claim; None while others are in the way."""
+    others = db.execute("SELECT path, process FROM claim WHERE alone OR ?", (alone,))
+    for other, process in others:
+        if paths.overlaps(path, [other]) and is_running(process):
+            return None
+    values = (path, os.getpid(), alone)
+    return db.execute("INSERT INTO claim VALUES (?, ?, ?)", values).lastrowid
+
+
+def _delete(db: sqlite3.Connection, claim: int | None) -> None:
+    db.execute("DELETE FROM claim WHERE rowid = ?", (claim,))

@@ -114,6 +114,14 @@ def test_elsewhere_nobody_waits(service: Trusting, workers: Workers) -> None:
     assert workers[1].get_file("/new") == workers[1].get_file("/other") == b"file"
 
 
+def test_damaged_claims_begin_anew(workers: Workers, tmp_path: Path) -> None:
+    workers[0].create_directory("/a")
+    workers[0].close()
+    (tmp_path / "id" / "claims.sqlite").write_bytes(b"no database" * 1000)
+    workers[0].move("/file", "/new", replace=False)
+    assert workers[0].get_file("/new") == b"file"
+
+
 def test_a_claim_ends_with_its_process_or_at_a_start(service: Trusting, tmp_path: Path) -> None:
     folder = CacheFolder(tmp_path, "id")
     folder.prepare()
