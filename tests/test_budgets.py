@@ -154,12 +154,13 @@ def test_moving_and_copying_a_file(budget: Budget) -> None:
     client.propfind("/d", depth="1")
     move = {"Destination": "/d/moved"}
     assert budget.of(lambda: client("MOVE", "/d/f1", headers=move)) == {"move": 1}
-    copy = {"Destination": "/d/copied"}
+    copy = {"Destination": "/d/copied", "Overwrite": "F"}
     assert budget.of(lambda: client("COPY", "/d/f2", headers=copy)) == {"duplicate": 1}
 
 
-def test_moving_a_file_cold(budget: Budget) -> None:
-    headers = {"Destination": "/d/moved"}
+@pytest.mark.parametrize("overwrite", ["T", "F"])
+def test_moving_a_file_cold(budget: Budget, overwrite: str) -> None:
+    headers = {"Destination": "/d/moved", "Overwrite": overwrite}
     cold = budget.of(lambda: budget.client("MOVE", "/d/f1", headers=headers))
     assert cold == {"get_metadata": 3, "move": 1}
 
@@ -203,7 +204,7 @@ def write_back(tmp_path: Path) -> Iterator[WriteBackBudget]:
 
 def test_writes_wait_for_nothing(write_back: WriteBackBudget) -> None:
     client = write_back.client
-    move = {"Destination": "/new/moved"}
+    move = {"Destination": "/new/moved", "Overwrite": "F"}
     for request in (
         lambda: client.put("/d/new", b"1"),
         lambda: client.put("/d/f1", b"2"),
@@ -233,13 +234,14 @@ def test_rewriting_costs_one_upload(write_back: WriteBackBudget) -> None:
     assert write_back.of(lambda: write_back.client.get("/d/f1")) == {}
 
 
-def test_a_safe_save_costs_one_upload(write_back: WriteBackBudget) -> None:
+@pytest.mark.parametrize("overwrite", ["T", "F"])
+def test_a_safe_save_costs_one_upload(write_back: WriteBackBudget, overwrite: str) -> None:
     """Write beside, move the old away, move in, delete the old."""
     client, content = write_back.client, bytes(200_000)
     write_back.store.reset()
     client.put("/d/new", content)
-    client("MOVE", "/d/f1", headers={"Destination": "/d/old"})
-    client("MOVE", "/d/new", headers={"Destination": "/d/f1"})
+    client("MOVE", "/d/f1", headers={"Destination": "/d/old", "Overwrite": overwrite})
+    client("MOVE", "/d/new", headers={"Destination": "/d/f1", "Overwrite": overwrite})
     client("DELETE", "/d/old")
     assert write_back.store.calls["store_fileobject"] == 0
     calls = Counter(write_back.store.calls) + write_back.drain()

@@ -216,12 +216,21 @@ class WriteBackMachine(WriteBackModel):
         faults=st.sampled_from(
             [[], [], ["after"], ["before"] * 2, ["after"] * 2, [None, "after", "after"]]
         ),
+        overwrite=st.sampled_from(["T", "F"]),
     )
     def transfer_what_is_there(
-        self, worker: int, method: str, src: int, dst: Spot, cut: int, faults: list[Fault]
+        self,
+        worker: int,
+        method: str,
+        src: int,
+        dst: Spot,
+        cut: int,
+        faults: list[Fault],
+        *,
+        overwrite: str,
     ) -> None:
         self.power, self.service.faults = cut, list(faults)
-        self.carry_out(worker, method, self.some(src), self.at(dst), "T")
+        self.carry_out(worker, method, self.some(src), self.at(dst), overwrite)
 
     @precondition(lambda self: self.tree)
     @rule(

@@ -3,18 +3,23 @@
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
+from davfusion.cache import holds
 from davfusion.cache.mover import Mover
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.stores.store import (
     ABSENT,
     AlreadyExistsError,
     ConflictError,
+    InterruptEvent,
     Metadata,
     NoSuchFilesytemObjectError,
+    SourceStream,
     TransientStoreError,
+    WriteOptions,
 )
 from davfusion.stores.wrapper import StoreWrapper
 from tests.cache import writeback
@@ -24,7 +29,7 @@ from tests.samples import contents, put
 
 
 class Meeting(StoreWrapper):
-    """Calls `meanwhile` once, when a copy in the store is under way.
+    """Calls `meanwhile` once, when a copy in the store, or a write, is under way.
 
     `unanswered` is called once, when the answer that nothing is at a path is under way.
     """
@@ -39,6 +44,16 @@ class Meeting(StoreWrapper):
     def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         super().move(path_to_src, path_to_dest, replace=replace)
         self._meet()
+
+    def store_fileobject(
+        self,
+        fileobject: SourceStream,
+        path: str,
+        interrupt_event: InterruptEvent | None = None,
+        **options: Unpack[WriteOptions],
+    ) -> Metadata:
+        self._meet()
+        return super().store_fileobject(fileobject, path, interrupt_event, **options)
 
     def get_metadata(self, path: str) -> Metadata:
         try:
@@ -77,7 +92,9 @@ def drives(
     service: Meeting, tmp_path: Path, clock: Clock
 ) -> Iterator[list[MultiprocessingCachingStore]]:
     """Two workers."""
-    drives = [writeback.share(service, tmp_path, delay=0, clock=clock) for _ in range(2)]
+    drives = [
+        writeback.share(service, tmp_path, delay=0, clock=clock, megabytes=8) for _ in range(2)
+    ]
     yield drives
     for drive in drives:
         drive.close()
@@ -96,6 +113,8 @@ def drain(mover: Mover) -> None:
 
 
 Drives = list[MultiprocessingCachingStore]
+Change = Callable[[MultiprocessingCachingStore], object]
+LARGER_THAN_THE_CACHE = bytes((8 << 20) + 1)
 
 
 def test_a_source_that_is_written_while_it_moves_moves_as_written(
@@ -152,6 +171,14 @@ def test_a_source_that_is_written_while_it_moves_where_nothing_is(
 
 @pytest.mark.parametrize("truth", [RemoteStore, AtomicStore], indirect=True)
 @pytest.mark.parametrize(
+    "first",
+    [
+        lambda drive: drive.move("/a", "/b", replace=False),
+        lambda drive: drive.duplicate("/a", "/b", replace=False),
+        lambda drive: put(drive, "/b", LARGER_THAN_THE_CACHE),
+    ],
+)
+@pytest.mark.parametrize(
     "change",
     [
         lambda drive: drive.store_fileobject(io.BytesIO(b"new"), "/b", if_etag=ABSENT),
@@ -163,15 +190,45 @@ def test_what_has_been_judged_before_a_move_is_judged_again(
     truth: RemoteStore,
     service: Meeting,
     drives: Drives,
-    change: Callable[[MultiprocessingCachingStore], object],
+    first: Change,
+    change: Change,
 ) -> None:
     put(truth, "/a", b"a")
     put(drives[1], "/pending", b"pending")
-    service.unanswered = lambda: drives[0].move("/a", "/b", replace=False)
+    service.unanswered = lambda: first(drives[0])
     with pytest.raises((AlreadyExistsError, ConflictError)):
         change(drives[1])
     assert service.unanswered is None
-    assert contents(drives[1], "/") == {"b": b"a", "pending": b"pending"}
+    assert drives[1].get_file("/b") in (b"a", LARGER_THAN_THE_CACHE)
+    assert drives[1].get_file("/pending") == b"pending"
+
+
+def test_what_may_not_replace_waits_for_a_write_past_the_journal(
+    service: Meeting, drives: Drives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holds, "LONGEST_WAIT", 0.0)
+    put(drives[1], "/pending", b"pending")
+
+    def meanwhile() -> None:
+        with pytest.raises(TransientStoreError):
+            drives[1].move("/pending", "/b", replace=False)
+
+    service.meanwhile = meanwhile
+    put(drives[0], "/b", LARGER_THAN_THE_CACHE)
+    assert service.meanwhile is None
+    assert drives[1].get_file("/b") == LARGER_THAN_THE_CACHE
+    assert drives[1].get_file("/pending") == b"pending"
+
+
+def test_what_is_deleted_and_not_sent_yet_is_no_obstacle(
+    truth: RemoteStore, drives: Drives, mover: Mover
+) -> None:
+    put(truth, "/a", b"a")
+    put(truth, "/b", b"b")
+    drives[0].delete("/b")
+    drives[1].move("/a", "/b", replace=False)
+    drain(mover)
+    assert contents(drives[0], "/") == contents(truth, "/") == {"b": b"a"}
 
 
 def test_what_is_written_into_a_destination_while_it_arrives_stays(
