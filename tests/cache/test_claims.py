@@ -127,7 +127,8 @@ def test_a_claim_ends_with_its_process_or_at_a_start(service: Trusting, tmp_path
     folder.prepare()
     dying = (
         "import sys; from pathlib import Path; from davfusion.cache.claims import Claims;"
-        "Claims(Path(sys.argv[1])).claimed('/new', alone=True).__enter__(); import os; os._exit(0)"
+        "claim = Claims(Path(sys.argv[1])).claimed('/new', alone=True); claim.__enter__();"
+        "import os; os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", dying, str(folder.path / "claims.sqlite")], check=True)
     CachingStore(service, cache_id="id", cache_dir=tmp_path).create_directory("/new")

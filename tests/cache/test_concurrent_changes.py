@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Unpack
 
 import pytest
 
-from davfusion.cache import holds
+from davfusion.cache.folder import CacheFolder
+from davfusion.cache.holds import Holds
 from davfusion.cache.mover import Mover
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.stores.store import (
@@ -18,6 +20,7 @@ from davfusion.stores.store import (
     Metadata,
     NoSuchFilesytemObjectError,
     SourceStream,
+    Store,
     TransientStoreError,
     WriteOptions,
 )
@@ -36,6 +39,8 @@ class Meeting(StoreWrapper):
 
     meanwhile: Callable[[], object] | None = None
     unanswered: Callable[[], object] | None = None
+    looked: Callable[[], object] | None = None
+    """The same, when the answer that something is there is under way."""
 
     def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         super().duplicate(path_to_src, path_to_dest, replace=replace)
@@ -57,12 +62,16 @@ class Meeting(StoreWrapper):
 
     def get_metadata(self, path: str) -> Metadata:
         try:
-            return super().get_metadata(path)
+            found = super().get_metadata(path)
         except NoSuchFilesytemObjectError:
             if self.unanswered is not None:
                 unanswered, self.unanswered = self.unanswered, None
                 unanswered()
             raise
+        if self.looked is not None:
+            looked, self.looked = self.looked, None
+            looked()
+        return found
 
     def _meet(self) -> None:
         if self.meanwhile is not None:
@@ -203,21 +212,57 @@ def test_what_has_been_judged_before_a_move_is_judged_again(
     assert drives[1].get_file("/pending") == b"pending"
 
 
-def test_what_may_not_replace_waits_for_a_write_past_the_journal(
-    service: Meeting, drives: Drives, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("truth", [RemoteStore, AtomicStore], indirect=True)
+@pytest.mark.parametrize("method", ["duplicate", "move"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda drive, _: put(drive, "/b", b"new"),
+        lambda drive, _: drive.create_directory("/b"),
+        lambda _, truth: put(truth, "/b", b"of another program"),
+    ],
+)
+def test_what_comes_after_the_look_is_not_replaced(
+    truth: RemoteStore,
+    service: Meeting,
+    drives: Drives,
+    mover: Mover,
+    method: str,
+    change: Callable[[Store, Store], object],
 ) -> None:
-    monkeypatch.setattr(holds, "LONGEST_WAIT", 0.0)
-    put(drives[1], "/pending", b"pending")
+    put(truth, "/a", b"a")
+    service.unanswered = lambda: change(drives[1], truth)
+    with pytest.raises(AlreadyExistsError):
+        getattr(drives[0], method)("/a", "/b", replace=False)
+    drain(mover)
+    assert contents(truth, "/") in (
+        {"a": b"a", "b": b"new"},
+        {"a": b"a", "b": None},
+        {"a": b"a", "b": b"of another program"},
+    )
 
-    def meanwhile() -> None:
-        with pytest.raises(TransientStoreError):
-            drives[1].move("/pending", "/b", replace=False)
 
-    service.meanwhile = meanwhile
-    put(drives[0], "/b", LARGER_THAN_THE_CACHE)
-    assert service.meanwhile is None
-    assert drives[1].get_file("/b") == LARGER_THAN_THE_CACHE
-    assert drives[1].get_file("/pending") == b"pending"
+def test_what_may_not_replace_waits_for_what_goes_past_the_journal(
+    truth: RemoteStore, service: Meeting, drives: Drives, tmp_path: Path, clock: Clock
+) -> None:
+    put(truth, "/dir/x")
+    put(drives[0], "/pending", b"pending")
+    assert not drives[0].exists("/dir/new")
+    folder = CacheFolder(tmp_path, "test")
+    other, held = Holds(folder.journal(0), tmp_path / "test" / "owners"), ExitStack()
+    service.looked = lambda: held.enter_context(other.held("/dir/new"))
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        held.close()
+
+    drive = writeback.share(service, tmp_path, delay=0, clock=clock, wait=wait)
+    drive.move("/pending", "/dir/new", replace=False)
+    assert waits
+    assert drive.get_file("/dir/new") == b"pending"
+    drive.close()
+    other.close()
 
 
 def test_what_is_deleted_and_not_sent_yet_is_no_obstacle(

@@ -20,6 +20,7 @@ def share(
     age: float = 60.0,
     megabytes: int = 2000,
     clock: Callable[[], float] = time.time,
+    wait: Callable[[float], None] = time.sleep,
 ) -> MultiprocessingCachingStore:
     """As a worker has it: somebody else owns the cache folder and sends."""
     listings = CacheFolder(folder, "test").listings
@@ -32,6 +33,7 @@ def share(
         write_back_delay=delay,
         owns_cache=False,
         clock=clock,
+        wait=wait,
     )
 
 

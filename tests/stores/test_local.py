@@ -9,8 +9,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -19,6 +21,7 @@ from davfusion.stores.local import store as local_store
 from davfusion.stores.local.errors import writing
 from davfusion.stores.local.workfolder import NAME
 from davfusion.stores.store import (
+    AlreadyExistsError,
     ConflictError,
     InvalidPathValueError,
     NoSuchFilesytemObjectError,
@@ -333,6 +336,27 @@ def test_a_walk_leaves_out_what_cannot_be_read(
     assert "/secret" in caplog.text
     with pytest.raises(StoreAutorizationError):
         list(store.walk_metadata("/secret"))
+
+
+def test_nobody_makes_a_folder_where_something_is_moving_to(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_tree(store, "/dir")
+    rename = local_store.rename
+    with ThreadPoolExecutor(1) as other:
+
+        def meanwhile(*ends: Any) -> None:
+            made.append(other.submit(LocalStore(root).create_directory, "/new"))
+            with suppress(TimeoutError):  # it waits for the lock
+                made[0].result(0.1)
+            rename(*ends)
+
+        made: list[Future[None]] = []
+        monkeypatch.setattr(local_store, "rename", meanwhile)
+        store.move("/dir", "/new", replace=False)
+        with pytest.raises(AlreadyExistsError):
+            made[0].result()
+    assert contents(store, "/new") == TREE
 
 
 def test_a_walk_goes_on_behind_what_vanishes(store: LocalStore) -> None:

@@ -3,7 +3,7 @@
 import io
 import tracemalloc
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Unpack
 
 import pytest
 
@@ -12,6 +12,7 @@ from davfusion.stores.fsspec import gathering
 from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.store import (
+    AlreadyExistsError,
     ConflictError,
     InterruptEvent,
     InvalidPathValueError,
@@ -22,6 +23,7 @@ from davfusion.stores.store import (
     Store,
     StoreSpaceLimitError,
     TransientStoreError,
+    WriteOptions,
 )
 from davfusion.stores.transfer import copy_between, move_between
 from tests.cache import writeback
@@ -232,6 +234,34 @@ def test_names_that_only_the_source_takes_stop_no_others(tmp_path: Path) -> None
     }
     assert names(source, "/dir") == {"a", "bad", "z"}
     assert names(share, "/dir") == {"a", "z"}
+
+
+@pytest.mark.parametrize("src", ["/file", "/dir"])
+def test_what_another_has_just_made_is_not_replaced(src: str) -> None:
+    class Overtaken(MemoryStore):
+        def store_fileobject(
+            self,
+            fileobject: SourceStream,
+            path: str,
+            interrupt_event: InterruptEvent | None = None,
+            **options: Unpack[WriteOptions],
+        ) -> Metadata:
+            super().store_fileobject(io.BytesIO(b"quicker"), "/new")
+            return super().store_fileobject(fileobject, path, interrupt_event, **options)
+
+        def create_directory(self, directory: str) -> None:
+            super().create_directory("/new")
+            super().create_directory(directory)
+
+    source, target = MemoryStore(), Overtaken()
+    put(source, "/file")
+    put(source, "/dir/file")
+    for transfer in (copy_between, move_between):
+        with pytest.raises(AlreadyExistsError):
+            transfer(source, src, target, "/new", replace=False)
+        assert contents(target, "/") == {"new": b"quicker" if src == "/file" else None}
+        assert contents(source, "/").keys() == {"file", "dir", "dir/file"}
+        target.delete("/new", src == "/dir")
 
 
 def test_a_file_that_changes_while_it_is_copied_to_be_moved_stays() -> None:

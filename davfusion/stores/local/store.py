@@ -30,6 +30,7 @@ from davfusion.stores.local.disk import (
 from davfusion.stores.local.errors import reading, store_error, writing
 from davfusion.stores.local.paths import LocalPaths, is_shown
 from davfusion.stores.local.workfolder import WorkFolder, discard
+from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
     ABSENT,
     AlreadyExistsError,
@@ -200,12 +201,13 @@ class LocalStore(Store):
         with reading(path_to_src):
             self._shown(path_to_src)
             source = self._paths.entry(path_to_src)
+        is_respelled = CASE_INSENSITIVE_NAMES and fold(path_to_src) == fold(path_to_dest)
         with writing(path_to_dest):
             target = self._paths.entry(path_to_dest)
             try:
                 with self._work.lock():
-                    if not replace:
-                        _require_nothing(target, path_to_dest, source)
+                    if not (replace or is_respelled):
+                        _require_nothing(target, path_to_dest)
                     rename(source, target, self._work)
                 fsync_directory(target.parent)
                 fsync_directory(source.parent)
@@ -330,10 +332,8 @@ def _require_version(target: Path, path: str, if_etag: str | None) -> os.stat_re
     return held
 
 
-def _require_nothing(target: Path, path: str, but: Path | None = None) -> None:
-    """AlreadyExistsError for anything `but` the source, whose name gets another case."""
-    held = status_or_none(target)
-    if held is not None and not (but and os.path.samestat(held, but.lstat())):
+def _require_nothing(target: Path, path: str) -> None:
+    if status_or_none(target) is not None:
         raise AlreadyExistsError(f"{path} exists")
 
 
