@@ -6,13 +6,16 @@ It lies where TMPDIR says; where the system's own folder is kept in memory, name
 """
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Final, NamedTuple, TypeAlias, cast
+from unicodedata import normalize
 from uuid import uuid4
 
 from davfusion.stores import paths
+from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
     ABSENT,
     COPY_BUFFER,
@@ -202,14 +205,26 @@ class _Transfer:
             self._create_directory(dst)
         else:
             replaced = self._target.get_directory_metadata(dst)
-        for name, metadata in members.items():
+        taken: set[str] = set()
+        for name, there in self._names_there(members, replaced).items():
             child = paths.join(src, name)
             with self._noting(child):
-                self._copy(child, paths.join(dst, name), metadata, replaced.get(name))
-        for name in replaced.keys() - members.keys():
+                if there in taken:
+                    raise StoreAccessError(f"{child}: another name here is the same one there", 409)
+                taken.add(there)
+                self._copy(child, paths.join(dst, there), members[name], replaced.get(there))
+        for name in replaced.keys() - taken:
             left_over = _LeftOver(paths.join(dst, name), replaced[name]["is_dir"])
             self._left_over[paths.join(src, name)] = left_over
         self._directories.append(src)
+
+    def _names_there(self, members: Iterable[str], replaced: Iterable[str]) -> dict[str, str]:
+        """Name -> name in the target, as Store.canonical_path has it."""
+        if not self._target.features.case_insensitive_names:
+            return {name: name for name in members}
+        form = str if self._source is self._target else partial(normalize, "NFC")
+        known = {fold(name): name for name in replaced}
+        return {name: known.setdefault(fold(name), form(name)) for name in members}
 
     @contextmanager
     def _noting_parts(self) -> Iterator[None]:
