@@ -33,6 +33,8 @@ from davfusion.stores.store import Store, StoreAccessError
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+logger = logging.getLogger(__name__)
+
 _PATIENCE: Final = 1.0
 """Seconds that a start waits for the store's first answer."""
 _PATIENCE_AGAIN: Final = 0.6
@@ -198,8 +200,9 @@ class AccessCheck:
         self._begun = time.monotonic()
         context: Any = multiprocessing.get_context(START_METHOD)
         self._receiver, sender = context.Pipe(duplex=False)
+        self._given_up: Any = context.Event()
         level = logging.getLogger("davfusion").getEffectiveLevel()
-        arguments = (config, sender, logging.getLevelName(level), leave)
+        arguments = (config, sender, self._given_up, logging.getLevelName(level), leave)
         self._process = context.Process(target=_report_access, args=arguments, daemon=True)
         self._process.start()
         sender.close()
@@ -212,6 +215,7 @@ class AccessCheck:
         with self._receiver:
             left = self._begun + patience - time.monotonic()
             if not self._receiver.poll(max(0.0, left)):
+                self._given_up.set()
                 return f"{store.get_name()} has not answered yet. {self._offline(store)}"
             error: StoreAccessError | None = self._receiver.recv()
             self._process.join()
@@ -231,8 +235,10 @@ def answers(config: ShareConfig) -> bool:
     return AccessCheck(config).warning(open_target(config), _PATIENCE) is None
 
 
-def _report_access(config: ShareConfig, answer: "Connection", log_level: str, leave: Leave) -> None:
-    """Send the error of the store's check_access, or None."""
+def _report_access(
+    config: ShareConfig, answer: "Connection", given_up: Any, log_level: str, leave: Leave
+) -> None:
+    """Send the error of the store's check_access, or None; log it where nobody waits any more."""
     if leave:
         leave()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -244,6 +250,8 @@ def _report_access(config: ShareConfig, answer: "Connection", log_level: str, le
         error = found
     with suppress(BrokenPipeError):  # too late for whoever asked
         answer.send(error)
+    if error is not None and given_up.is_set():
+        logger.warning("%s: %s; %s", config.target, error, cure(config, error))
 
 
 def _require_nothing_pending(folder: CacheFolder) -> None:

@@ -1,8 +1,11 @@
 """What is asked of the store at a start leaves nothing behind in the process that forks."""
 
+import multiprocessing
 import socket
 import threading
 from contextlib import closing
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Literal
 
@@ -51,3 +54,29 @@ def test_a_service_that_is_out_of_order_is_waited_for(tmp_path: Path, status: in
     assert prepared.warning is not None
     assert "that may pass by itself" in prepared.warning
     assert "sent later" in prepared.warning
+
+
+@pytest.mark.live
+def test_a_refusal_that_comes_late_is_logged_with_its_cure(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked, before = threading.Event(), set(multiprocessing.active_children())
+
+    class Late(BaseHTTPRequestHandler):
+        def do_PROPFIND(self) -> None:
+            asked.wait()
+            self.send_error(HTTPStatus.FORBIDDEN)
+
+    with HTTPServer(("127.0.0.1", 0), Late) as server, closing(Preparation()) as preparation:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        target = f"webdav://127.0.0.1:{server.server_port}"
+        share = ShareConfig(target, cache_dir=tmp_path)
+        (prepared,) = preparation.prepare(ServerConfig({"/": share}))
+        asked.set()
+        for process in set(multiprocessing.active_children()) - before:
+            process.join()
+        server.shutdown()
+    assert "has not answered yet" in (prepared.warning or "")
+    logged = capfd.readouterr().err
+    assert f"WARNING {target}: " in logged
+    assert "check the user in the address" in logged
