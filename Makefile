@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
-CLIENTS := tests/live/test_client_libraries.py tests/live/test_clients.py tests/live/test_suites.py
+CLIENTS := $(addprefix tests/live/,test_client_libraries.py test_clients.py test_libreoffice.py test_suites.py)
 # A worker that has no test left takes some of the others': the slow ones lie next to each other.
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
