@@ -3,7 +3,7 @@
 import re
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, tostring
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import XMLParser
@@ -15,7 +15,8 @@ MAX_ELEMENTS: Final = 10_000
 """Real bodies have a few dozen; a tree of what fits into the largest body would take 100 MiB."""
 
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
-_XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+_XML = "http://www.w3.org/XML/1998/namespace"
+_XML_LANG = f"{{{_XML}}}lang"
 # XML 1.0 section 2.2: these have no place in a document, not even escaped.
 _NO_CHARACTERS = "\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff"
 _NOT_XML = re.compile(f"[{_NO_CHARACTERS}]")
@@ -72,7 +73,9 @@ def empty_element(clark: str) -> str:
         return f"<D:{local}/>"
     if not namespace:
         return f'<{local} xmlns=""/>'
-    return f'<x:{local} xmlns:x="{escape(namespace, {chr(34): "&quot;"})}"/>'
+    if namespace == _XML:
+        return f"<xml:{local}/>"  # no other prefix may stand for it
+    return f"<x:{local} xmlns:x={quoteattr(namespace)}/>"
 
 
 def serialize(element: Element, lang: str | None = None) -> str:

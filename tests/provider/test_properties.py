@@ -137,13 +137,22 @@ def test_the_language_in_scope_is_kept(client: DavClient) -> None:
     assert element.get("{http://www.w3.org/XML/1998/namespace}lang") == "fr"
 
 
-def test_a_property_without_namespace(client: DavClient) -> None:
-    body = (
-        b'<D:propertyupdate xmlns:D="DAV:"><D:set><D:prop><plain>1</plain></D:prop></D:set>'
-        b"</D:propertyupdate>"
-    )
-    assert client("PROPPATCH", "/d", body).properties()["/d/"]["plain"][0] == 200
-    assert client.propfind("/d").properties()["/d/"]["plain"][1].text == "1"
+@pytest.mark.parametrize(
+    ("element", "name"),
+    [
+        ('<plain xmlns="">1</plain>', "plain"),
+        ("<xml:p>1</xml:p>", "{http://www.w3.org/XML/1998/namespace}p"),
+        ('<p xmlns="a&#10;&quot;&lt;&amp;">1</p>', '{a\n"<&}p'),
+    ],
+)
+def test_a_property_of_an_unusual_namespace(client: DavClient, element: str, name: str) -> None:
+    """Its answers are XML, the names in them the property's."""
+    assert client.proppatch("/d", element).properties()["/d/"][name][0] == 200
+    assert client.propfind("/d").properties()["/d/"][name][1].text == "1"
+    named = f'<D:propfind xmlns:D="DAV:"><D:prop>{element}</D:prop></D:propfind>'
+    for body in (named, '<propfind xmlns="DAV:"><propname/></propfind>'):
+        found = client("PROPFIND", "/", body.encode(), {"Depth": "1"}).properties()
+        assert found["/d/"][name][0] == 200
 
 
 def test_proppatch_is_all_or_nothing(client: DavClient) -> None:
