@@ -18,6 +18,7 @@ import pytest
 
 from davfusion.stores.local import LocalStore
 from davfusion.stores.local import store as local_store
+from davfusion.stores.local.disk import rename
 from davfusion.stores.local.errors import writing
 from davfusion.stores.local.workfolder import NAME
 from davfusion.stores.store import (
@@ -342,7 +343,6 @@ def test_nobody_makes_a_folder_where_something_is_moving_to(
     store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_tree(store, "/dir")
-    rename = local_store.rename
     with ThreadPoolExecutor(1) as other:
 
         def meanwhile(*ends: Any) -> None:
