@@ -34,6 +34,7 @@ from davfusion.stores.store import (
     InterruptedException,
     Metadata,
     NoSuchFilesytemObjectError,
+    PartialFailureError,
     Store,
     StoreAccessError,
     TransientStoreError,
@@ -152,6 +153,8 @@ class Sender:
 
     def _note(self, rows: Sequence[Row], error: Exception) -> None:
         """An error after which nothing is lost: the row stays, to be sent again or looked at."""
+        if isinstance(error, PartialFailureError):
+            error = error.passing or error
         if isinstance(error, TransientStoreError):
             logger.info("%s waits: %s", rows[0].path, error)
             self._outbox.postponed(rows, error, error.retry_after)

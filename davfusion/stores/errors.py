@@ -85,6 +85,12 @@ class PartialFailureError(StoreAccessError):
         super().__init__(msg, status)
         self.failures = dict(failures or {})
 
+    @property
+    def passing(self) -> TransientStoreError | None:
+        """One of the failures that may pass; None: trying again does not help."""
+        found = (each for each in self.failures.values() if isinstance(each, TransientStoreError))
+        return next(found, None)
+
 
 class DateParseError(Exception):
     """A service sent a date that cannot be read."""

@@ -7,10 +7,20 @@ from typing import BinaryIO
 
 import pytest
 
+from davfusion.cache.filestore import FileStore
+from davfusion.cache.folder import CacheFolder
 from davfusion.cache.journal import LONGEST_DELAY
 from davfusion.cache.mover import BATCH, Mover, MoverThread
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
-from davfusion.stores.store import Metadata, TransientStoreError, Upload
+from davfusion.cache.outbox import Outbox
+from davfusion.stores.store import (
+    Metadata,
+    PartialFailureError,
+    StoreAccessError,
+    StoreAutorizationError,
+    TransientStoreError,
+    Upload,
+)
 from davfusion.stores.wrapper import P, R, StoreWrapper
 from tests.cache import writeback
 from tests.clock import Clock
@@ -31,6 +41,18 @@ class LosingAnswers(StoreWrapper):
             self.losses -= 1
             raise TransientStoreError("the connection broke")
         return answer
+
+
+class PartlyBusy(StoreWrapper):
+    """Removes no folder: of what is in it, some things pass and others do not."""
+
+    errors: tuple[StoreAccessError, ...] = ()
+
+    def delete(self, path: str, is_dir: bool = False) -> None:
+        if is_dir and self.errors:
+            failures = {f"{path}/{number}": error for number, error in enumerate(self.errors)}
+            raise PartialFailureError("not all is gone", failures=failures)
+        super().delete(path, is_dir)
 
 
 class Meeting(StoreWrapper):
@@ -200,5 +222,35 @@ def test_what_was_stored_though_the_answer_was_lost_is_not_stored_again(
     assert truth.get_metadata("/a") == stored
     assert set(truth.get_directory_metadata("/")) == {"a"}
     assert drive.get_metadata("/a")["etag"] == given["etag"]
+    mover.close()
+    drive.close()
+
+
+def test_a_folder_of_which_something_cannot_be_removed_just_now_is_tried_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    refused, busy = StoreAutorizationError("not allowed"), TransientStoreError("busy")
+    service = PartlyBusy(RemoteStore())
+    drive = writeback.share(service, tmp_path, delay=0, clock=clock)
+    mover = writeback.mover(service, tmp_path, clock=clock)
+    journal = CacheFolder(tmp_path, "test").journal(0)
+    outbox = Outbox(journal, FileStore(tmp_path / "unused"))
+    put(service, "/d/0")
+    drive.delete("/d", is_dir=True)
+    service.errors = (refused, busy)
+    for _ in range(3):
+        assert mover.step() == 1
+        assert outbox.first_failed() is None
+        clock.now += 60
+    service.errors = (refused,)
+    assert mover.step() == 1
+    failed = outbox.first_failed()
+    assert failed is not None
+    assert failed.error == "not all is gone"
+    service.errors = ()
+    outbox.retry_failed()
+    assert mover.step() == 1
+    assert not service.get_directory_metadata("/")
+    journal.close()
     mover.close()
     drive.close()
