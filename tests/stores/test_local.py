@@ -343,10 +343,11 @@ def test_nobody_makes_a_folder_where_something_is_moving_to(
     store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_tree(store, "/dir")
+    beside = LocalStore(root)
     with ThreadPoolExecutor(1) as other:
 
         def meanwhile(*ends: Any) -> None:
-            made.append(other.submit(LocalStore(root).create_directory, "/new"))
+            made.append(other.submit(beside.create_directory, "/new"))
             with suppress(TimeoutError):  # it waits for the lock
                 made[0].result(0.1)
             rename(*ends)
