@@ -44,6 +44,14 @@ class Change:
         if not journal_rows.view(self.db, seen.path).same(seen):
             raise OvertakenError(seen.path)
 
+    def require_above(self, seen: View) -> None:
+        """Raises OvertakenError unless the directories above the path are still as they were seen.
+
+        One that nobody has sent leaves nothing when it is moved away or deleted.
+        """
+        if not journal_rows.view(self.db, seen.path).same_above(seen):
+            raise OvertakenError(seen.path)
+
     def place(self, held: Held, new: Row) -> Row:
         """Put `new` where another row or, if there is none, `held` was; returns it as it is now."""
         old = journal_rows.get(self.db, new.path)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from davfusion.cache.pending import (
+    ABSENT,
     COLUMNS,
     DELETIONS,
     DIRECTORY,
@@ -55,7 +56,8 @@ def view_by(query: Query, path: str) -> View:
     found = query(sql, steps)
     rows = {row[0]: Row(*row) for _, *row in found if row[0] is not None}
     own = rows.pop(path, None)
-    return View(path, own, any(row.hides_below for row in rows.values()), found[0][0])
+    shown = frozenset(row.path for row in rows.values() if row.kind != ABSENT)
+    return View(path, own, any(row.hides_below for row in rows.values()), found[0][0], shown)
 
 
 def done_if_idle(query: Query) -> int | None:

@@ -160,12 +160,18 @@ class View:
     """Whether what the store has there is not to be seen, by a row above."""
     done: int
     """How many rows had reached the store so far."""
+    above: frozenset[str] = frozenset()
+    """The directories above that are to be seen by a row, whatever the store has there."""
+
+    def same_above(self, other: "View") -> bool:
+        """Whether the directories above are still there, as far as the journal makes them be."""
+        return self.hidden == other.hidden and self.above == other.above
 
     def same(self, other: "View") -> bool:
         """Whether nothing that matters for the path has happened between the two views."""
         return (
             self.done == other.done
-            and self.hidden == other.hidden
+            and self.same_above(other)
             and (self.row and self.row.generation) == (other.row and other.row.generation)
         )
 

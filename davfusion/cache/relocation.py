@@ -203,6 +203,7 @@ class Relocation:
         holds `dst`. What has changed at `dst` after the change `latest`, while the store copied,
         came later: _TakenError.
         """
+        there = self._journal.view(dst)
         missing = self._overlay.missing_above(dst)
         links = _Links(self._files, self._room)
         try:
@@ -213,6 +214,7 @@ class Relocation:
                     change.require(view)
                 if is_alone:
                     change.require_unheld(dst)
+                change.require_above(there)
                 change.make_directories(missing)
                 rows = change.at_and_below(src)
                 self._require_storable(rows, src, dst)

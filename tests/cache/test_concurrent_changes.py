@@ -12,6 +12,7 @@ from davfusion.cache.folder import CacheFolder
 from davfusion.cache.holds import Holds
 from davfusion.cache.mover import Mover
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
+from davfusion.cache.overlay import Overlay
 from davfusion.stores.store import (
     ABSENT,
     AlreadyExistsError,
@@ -327,3 +328,62 @@ def test_a_file_that_others_have_changed_is_not_cleared_for_a_folder(
     assert truth.get_file("/x") == b"theirs"
     (copy,) = set(truth.get_directory_metadata("/")) - {"x"}
     assert truth.is_dir(f"/{copy}")
+
+
+@pytest.fixture
+def meet(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Has something called once, right after a change has looked for the directories above."""
+    look, waiting = Overlay.missing_above, list[Callable[[], object]]()
+
+    def missing_above(overlay: Overlay, path: str) -> list[str]:
+        missing = look(overlay, path)
+        if waiting:
+            waiting.pop()()
+        return missing
+
+    monkeypatch.setattr(Overlay, "missing_above", missing_above)
+    return waiting.append
+
+
+def test_a_file_whose_folder_goes_meanwhile_has_one(
+    drives: Drives, meet: Callable[[Callable[[], object]], None]
+) -> None:
+    for folder in ("/top", "/top/d"):
+        drives[0].create_directory(folder)
+    meet(lambda: drives[1].delete("/top/d", is_dir=True))
+    put(drives[0], "/top/d/file", b"new")
+    assert contents(drives[1], "/top") == {"d": None, "d/file": b"new"}
+
+
+def test_folders_that_move_into_each_other_are_not_lost(
+    drives: Drives, meet: Callable[[Callable[[], object]], None]
+) -> None:
+    for folder in ("/top", "/top/a", "/top/b"):
+        drives[0].create_directory(folder)
+        put(drives[0], f"{folder}/file", folder.encode())
+    meet(lambda: drives[1].move("/top/a", "/top/b/a"))
+    drives[0].move("/top/b", "/top/a/b")
+    assert contents(drives[1], "/top/a") == {
+        "b": None,
+        "b/file": b"/top/b",
+        "b/a": None,
+        "b/a/file": b"/top/a",
+    }
+
+
+def test_what_moves_into_a_folder_that_goes_meanwhile_is_not_lost(
+    truth: RemoteStore,
+    service: Meeting,
+    mover: Mover,
+    tmp_path: Path,
+    clock: Clock,
+    meet: Callable[[Callable[[], object]], None],
+) -> None:
+    truth.create_directory("/d")
+    put(truth, "/file", b"old")
+    drive = writeback.share(service, tmp_path, delay=0, clock=clock, wait=lambda _: drain(mover))
+    meet(lambda: drive.delete("/d", is_dir=True))
+    drive.move("/file", "/d/file")
+    drain(mover)
+    assert contents(drive, "/") == contents(truth, "/") == {"d": None, "d/file": b"old"}
+    drive.close()
