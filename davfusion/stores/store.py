@@ -96,8 +96,7 @@ class Features:
     atomic_move: bool = False
     """Also of a directory with all below it, at once; else a copy that is deleted from later."""
     exclusive_transfer: bool = False
-    """duplicate and move refuse a destination that another has just made, if they are not to
-    replace; False: it is looked for just before."""
+    """`replace=False` refuses what another has just made; False: it is looked for just before."""
     atomic_replace: bool = False
     conditional_write: bool = False
     """The service refuses a stale `if_etag`; False: compared just before the write."""

@@ -170,8 +170,7 @@ class _Transfer:
         if held is not None:
             raise AlreadyExistsError(f"{dst} exists")
         if metadata["is_dir"]:
-            self._target.create_directory(dst)
-            self._copy_directory(src, dst, metadata)
+            self._copy_directory(src, dst, None, is_new=True)
             return
         try:
             self._copy_file(src, dst, metadata, if_etag=ABSENT)
@@ -198,11 +197,14 @@ class _Transfer:
                 content_type=metadata.get("content_type"),
             )
 
-    def _copy_directory(self, src: str, dst: str, held: Metadata | None) -> None:
+    def _copy_directory(
+        self, src: str, dst: str, held: Metadata | None, *, is_new: bool = False
+    ) -> None:
+        """With `is_new`, AlreadyExistsError where there is a directory by now, too."""
         members = self._source.get_directory_metadata(src)
         replaced: dict[str, Metadata] = {}
         if held is None:
-            self._create_directory(dst)
+            self._create_directory(dst, is_new=is_new)
         else:
             replaced = self._target.get_directory_metadata(dst)
         taken: set[str] = set()
@@ -243,11 +245,11 @@ class _Transfer:
         except InvalidPathValueError as error:  # a name that only the source takes
             self.failures[src] = StoreAccessError(str(error), 400)
 
-    def _create_directory(self, directory: str) -> None:
+    def _create_directory(self, directory: str, *, is_new: bool) -> None:
         try:
             self._target.create_directory(directory)
         except AlreadyExistsError:
-            if not self._target.is_dir(directory):
+            if is_new or not self._target.is_dir(directory):
                 raise
 
     def _copy_aside(self, src: str, dst: str, metadata: Metadata, held: Metadata) -> None:

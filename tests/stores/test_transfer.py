@@ -264,6 +264,18 @@ def test_what_another_has_just_made_is_not_replaced(src: str) -> None:
         target.delete("/new", src == "/dir")
 
 
+def test_what_others_put_into_a_new_directory_meanwhile_stays() -> None:
+    class Shared(MemoryStore):
+        def create_directory(self, directory: str) -> None:
+            super().create_directory(directory)
+            put(self, f"{directory}/of another", b"new")
+
+    source, target = MemoryStore(), Shared()
+    put(source, "/dir/file", b"content")
+    copy_between(source, "/dir", target, "/new", replace=False)
+    assert contents(target, "/new") == {"file": b"content", "of another": b"new"}
+
+
 def test_a_file_that_changes_while_it_is_copied_to_be_moved_stays() -> None:
     class Editing(MemoryStore):
         move = Store.move
