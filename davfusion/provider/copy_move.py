@@ -16,6 +16,7 @@ from davfusion.provider.tree import DavTree
 from davfusion.stores import paths
 from davfusion.stores.errors import AlreadyExistsError, PartialFailureError
 from davfusion.stores.store import Metadata
+from davfusion.stores.streams import transfer_options
 from davfusion.stores.transfer import copy_between, move_between
 
 _EXISTS = "The destination exists, and Overwrite is F."
@@ -57,10 +58,10 @@ class Transfer:
 
     def copy(self) -> None:
         """A file, or a folder with all below it."""
+        source, target = self.source.store, self.target.store
         if self.is_within:
-            self.source.store.duplicate(self.src, self.dst, replace=self.replace)
+            source.duplicate(self.src, self.dst, **transfer_options(replace=self.replace))
         else:
-            source, target = self.source.store, self.target.store
             copy_between(source, self.src, target, self.dst, replace=self.replace)
 
     def copy_folder_alone(self) -> None:
@@ -72,10 +73,10 @@ class Transfer:
 
     def move(self) -> None:
         """A file, or a folder with all below it."""
+        source, target = self.source.store, self.target.store
         if self.is_within:
-            self.source.store.move(self.src, self.dst, replace=self.replace)
+            source.move(self.src, self.dst, **transfer_options(replace=self.replace))
         else:
-            source, target = self.source.store, self.target.store
             move_between(source, self.src, target, self.dst, replace=self.replace)
 
     def copied(self, error: PartialFailureError | None = None, *, tree: bool = True) -> None:

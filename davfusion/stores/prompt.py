@@ -21,6 +21,7 @@ from davfusion.stores.store import (
     Store,
     WriteOptions,
 )
+from davfusion.stores.streams import transfer_options
 from davfusion.stores.unsettled import Unsettled
 from davfusion.stores.wrapper import P, R, StoreWrapper
 
@@ -137,11 +138,15 @@ class PromptStore(StoreWrapper):
 
     def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         touched = [paths.check_path(path_to_src), paths.check_path(path_to_dest)]
-        self._change(touched, partial(self._store.duplicate, *touched, replace=replace))
+        self._change(
+            touched, partial(self._store.duplicate, *touched, **transfer_options(replace=replace))
+        )
 
     def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         touched = [paths.check_path(path_to_src), paths.check_path(path_to_dest)]
-        self._change(touched, partial(self._store.move, *touched, replace=replace))
+        self._change(
+            touched, partial(self._store.move, *touched, **transfer_options(replace=replace))
+        )
 
     def get_free_space(self) -> int | None:
         return self._ask(self._store.get_free_space)

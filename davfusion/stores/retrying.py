@@ -25,6 +25,7 @@ from davfusion.stores.store import (
     WriteOptions,
     seekable,
 )
+from davfusion.stores.streams import transfer_options
 from davfusion.stores.transfer import blocks
 from davfusion.stores.wrapper import StoreWrapper
 
@@ -148,7 +149,7 @@ class RetryingStore(StoreWrapper):
                 return
             is_ours = bool(failed) and not replace and self._is_copied(src, dst)
             try:
-                method(src, dst, replace=replace or is_ours)
+                method(src, dst, **transfer_options(replace=replace or is_ours))
             except TransientStoreError as error:
                 failed.append(error)
                 raise

@@ -34,6 +34,7 @@ from davfusion.stores.streams import (
     Upload,
     WriteOptions,
     seekable,
+    transfer_options,
 )
 
 if TYPE_CHECKING:
@@ -299,10 +300,9 @@ class Store:
     def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         """Copy a file or a directory with all below it; what was at the destination is replaced.
 
-        The destination is removed only after the new content stands. Without `replace`, raises
-        AlreadyExistsError where anything is, and changes nothing. A directory copy goes on past
-        failures and then raises PartialFailureError, keyed by source path. By itself it streams
-        through this machine.
+        The destination is removed only after the new content stands; without `replace`, raises
+        AlreadyExistsError where anything is. A directory copy goes on past failures and then raises
+        PartialFailureError, keyed by source path. By itself it streams through this machine.
         """
         from davfusion.stores import transfer  # noqa: PLC0415 - it imports this module
 
@@ -316,7 +316,7 @@ class Store:
         too: ConflictError.
         """
         found = self.get_metadata(path_to_src)
-        self.duplicate(path_to_src, path_to_dest, replace=replace)
+        self.duplicate(path_to_src, path_to_dest, **transfer_options(replace=replace))
         with suppress(NoSuchFilesytemObjectError):
             if self.get_metadata(path_to_src).get("etag") != found.get("etag"):
                 raise ConflictError(f"{path_to_src} was changed while it was moved")

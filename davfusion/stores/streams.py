@@ -79,6 +79,17 @@ class WriteOptions(TypedDict, total=False):
     content_type: str | None
 
 
+class TransferOptions(TypedDict, total=False):
+    """How Store.duplicate and Store.move act, for layers that pass it on."""
+
+    replace: bool
+
+
+def transfer_options(*, replace: bool) -> TransferOptions:
+    """Nothing by default, so that a Store of somebody else's need not know the parameter."""
+    return {} if replace else {"replace": False}
+
+
 def seekable(fileobject: SourceStream) -> BinaryIO | None:
     """`fileobject` as a file that can be rewound, or None if it cannot."""
     can_seek = getattr(fileobject, "seekable", None)

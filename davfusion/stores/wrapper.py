@@ -17,6 +17,7 @@ from davfusion.stores.store import (
     Upload,
     WriteOptions,
 )
+from davfusion.stores.streams import transfer_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,12 +114,12 @@ class StoreWrapper(Store):
     def duplicate(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         paths.check_path(path_to_dest)
         src = paths.check_path(path_to_src)
-        self._call(self._store.duplicate, src, path_to_dest, replace=replace)
+        self._call(self._store.duplicate, src, path_to_dest, **transfer_options(replace=replace))
 
     def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
         paths.check_path(path_to_dest)
         src = paths.check_path(path_to_src)
-        self._call(self._store.move, src, path_to_dest, replace=replace)
+        self._call(self._store.move, src, path_to_dest, **transfer_options(replace=replace))
 
     def get_free_space(self) -> int | None:
         return self._call(self._store.get_free_space)

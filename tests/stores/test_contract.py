@@ -2,14 +2,18 @@
 
 import io
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from davfusion.cache.caching_store import CachingStore
+from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.stores import errors
 from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.observed import ObservedStore
+from davfusion.stores.prompt import PromptStore
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import (
@@ -19,7 +23,8 @@ from davfusion.stores.store import (
     Store,
     StoreAccessError,
 )
-from tests.conformance import BAD_PATHS, TREE, contents, put, put_tree
+from davfusion.stores.unsettled import Unsettled
+from tests.conformance import BAD_PATHS, TREE, contents, names, put, put_tree
 
 
 class StatOnly(Store):
@@ -46,6 +51,25 @@ class CopyAndDelete(MemoryStore):
     """A service that cannot move."""
 
     move = Store.move
+
+
+class Older(CopyAndDelete):
+    """A service of somebody who does not know `replace`."""
+
+    def duplicate(self, path_to_src: str, path_to_dest: str) -> None:  # type: ignore[override]
+        super().duplicate(path_to_src, path_to_dest)
+
+
+def test_a_store_need_not_know_replace(tmp_path: Path) -> None:
+    store = RetryingStore(ObservedStore(Older()))
+    prompt = PromptStore(store, Unsettled(tmp_path / "unsettled"), store)
+    with closing(MultiprocessingCachingStore(prompt, cache_dir=tmp_path, cache_id="b")) as sending:
+        for layer in (CachingStore(prompt, cache_dir=tmp_path, cache_id="t"), sending):
+            put(prompt, "/a")
+            layer.move("/a", "/b")
+            layer.duplicate("/b", "/c")
+            layer.flush()
+            assert names(prompt, "/") == {"b", "c"}
 
 
 def test_queries_derived_from_a_stat() -> None:
