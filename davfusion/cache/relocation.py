@@ -110,7 +110,8 @@ class Relocation:
             is_plain = not (keep or rows or self._journal.at_and_below(dst))
             if is_plain and self._store.features.atomic_move:
                 self._store.move(src, dst, replace=replace)
-                with _undoing(partial(self._store.move, dst, src, replace=False)):
+                undo = partial(self._store.move, dst, src, replace=False)
+                with _undoing(undo, replace=replace):
                     self._rekey(src, dst, stored, _NONE, keep=False, latest=latest)
             else:
                 self._carry_copy(src, there, stored, rows, keep=keep, replace=replace)
@@ -129,7 +130,7 @@ class Relocation:
         failures = self._duplicate(src, dst, keep=keep, replace=replace or is_cleared)
         bases = {row.path: self._etag(paths.rebase(row.path, src, dst)) for row in current}
         undo = partial(self._store.delete, dst, stored.kind == DIRECTORY)
-        with nullcontext() if replace else _undoing(undo):
+        with nullcontext() if replace else _undoing(undo, replace=False):
             self._rekey(src, dst, stored, stored, bases, keep=keep, latest=latest)
         if failures is not None:
             raise failures
@@ -275,12 +276,14 @@ class _TakenError(TransientStoreError):
 
 
 @contextmanager
-def _undoing(undo: Callable[[], None]) -> Iterator[None]:
-    """If others were quicker, `undo` what the store has done, to look again: OvertakenError."""
+def _undoing(undo: Callable[[], None], *, replace: bool) -> Iterator[None]:
+    """If others were quicker, `undo` what the store has done; without `replace`, look again."""
     try:
         yield
     except (OvertakenError, _TakenError) as error:
         undo()
+        if replace:
+            raise
         raise OvertakenError(str(error)) from error
 
 

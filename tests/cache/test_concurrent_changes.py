@@ -138,6 +138,7 @@ def test_a_source_that_is_written_while_it_moves_moves_as_written(
     assert contents(truth, "/") == {"b": b"new"}
 
 
+@pytest.mark.parametrize("truth", [RemoteStore, AtomicStore], indirect=True)
 @pytest.mark.parametrize("method", ["duplicate", "move"])
 def test_a_destination_that_is_written_while_it_is_replaced_is_not_lost(
     truth: RemoteStore, service: Meeting, drives: Drives, mover: Mover, method: str
