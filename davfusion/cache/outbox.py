@@ -11,7 +11,7 @@ from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import LONGEST_DELAY, Journal
 from davfusion.cache.journal_rows import Alias
 from davfusion.cache.pending import ABSENT, COLUMNS, DIRECTORY, FAILED, FILE, NOTHING, WAITING, Row
-from davfusion.cache.spool import name_of, remove_content, set_apart
+from davfusion.cache.spool import left_apart, name_of, remove_content, set_apart
 from davfusion.cache.watched_clock import WatchedClock
 from davfusion.database import below
 from davfusion.stores import paths
@@ -45,9 +45,13 @@ class Outbox:
         self._clock = WatchedClock(journal.clock, self._shorten)
 
     def begin(self) -> None:
-        """A mover starts: nothing is being sent, whatever the one before was doing."""
+        """A mover starts: nothing is being sent, whatever the one before was doing.
+
+        What that one was about to remove goes.
+        """
         with self._database.transaction() as db:
             db.execute("DELETE FROM sending")
+        self.remove_unnamed(left_apart(self._spool))
 
     def _shorten(self, now: float) -> None:
         """Have nothing wait for longer than a change may, by a clock that was ahead."""
@@ -310,7 +314,7 @@ class Outbox:
             db.execute("INSERT INTO abandoned VALUES (?, NULL, ?)", (row.path, row.begun))
 
     def remove_unnamed(self, files: Iterable[Path]) -> None:
-        """Remove files of processes that have ended, but those that are the content of a row."""
+        """Remove files that nobody adds to any more, but those that are the content of a row."""
         unnamed = [file for file in files if not self._journal.needs(name_of(file))]
         if not unnamed:
             return

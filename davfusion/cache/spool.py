@@ -310,6 +310,14 @@ def left_behind(spool: FileStore) -> list[Path]:
     return [file for file in found if has_maker_ended(name_of(file))]
 
 
+def left_apart(spool: FileStore) -> list[Path]:
+    """Files that are set apart; whoever was to remove them may have been killed.
+
+    See Outbox.remove_unnamed.
+    """
+    return [file for file in map(Path, spool.list("tmp")) if file.name.endswith(_APART)]
+
+
 def name_of(found: Path) -> str:
     """The name by which a row knows a file of the spool."""
     return found.name.removesuffix(_APART)

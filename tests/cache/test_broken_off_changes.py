@@ -240,6 +240,23 @@ def test_what_killed_processes_were_receiving_goes_and_what_they_had_acknowledge
     assert drive.get_file("/acknowledged") == OLD * packs.LARGEST
 
 
+def test_what_a_killed_mover_was_about_to_remove_goes_when_the_next_one_starts(
+    drive: MultiprocessingCachingStore, folder: Folder
+) -> None:
+    """Though the worker that received it goes on."""
+    put(drive, "/needed", OLD * packs.LARGEST)
+    files = folder.cache.spool
+    (content,) = files.list("new")
+    spool.set_apart(files, Path(content).name)
+    received = own_name()
+    for left in (received, f"{own_name()}.apart"):
+        files.create(left).close()
+    folder.outbox.begin()
+    named = {Path(content).name + ".apart", received}
+    assert {Path(path).name for path in files.list("tmp")} == named
+    assert drive.get_file("/needed") == OLD * packs.LARGEST
+
+
 def test_what_was_set_apart_in_vain_stays(
     drive: MultiprocessingCachingStore, folder: Folder, service: BreakingStore
 ) -> None:
