@@ -225,6 +225,11 @@ class AccessCheck:
             raise ShareError(f"{error}; {cure(self._config, error)}") from error
         return None
 
+    def end(self) -> None:
+        """Ask no more."""
+        self._process.kill()
+        self._process.join()
+
     def _offline(self, store: Store) -> str:
         writes = "kept and sent later" if writes_back(self._config, store) else "refused"
         return f"Until it answers, what is cached is served, and writes are {writes}."
@@ -232,7 +237,11 @@ class AccessCheck:
 
 def answers(config: ShareConfig) -> bool:
     """Whether the store answers; ShareError where it refuses."""
-    return AccessCheck(config).warning(open_target(config), _PATIENCE) is None
+    check = AccessCheck(config)
+    try:
+        return check.warning(open_target(config), _PATIENCE) is None
+    finally:
+        check.end()
 
 
 def _report_access(

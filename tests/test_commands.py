@@ -177,13 +177,14 @@ def test_a_store_that_does_not_answer(
         with share.served(f"s3://{bucket}/prefix") as server:
             upload(server, "a")
             server.kill()
-    monkeypatch.delenv("AWS_ENDPOINT_URL")  # the note has it
-    start = time.monotonic()
-    ended = share.run("drain", "--timeout", "3")
-    assert ended.returncode == 1
-    assert "does not answer" in ended.stdout
-    assert "1 change (7 B) not sent yet" in ended.stdout
-    assert time.monotonic() - start < 20
+        monkeypatch.delenv("AWS_ENDPOINT_URL")  # the note has it
+        proxy.rules = [{"action": "hang"}]
+        start = time.monotonic()
+        ended = share.run("drain", "--timeout", "3")
+        assert time.monotonic() - start < 20, "some process still has the output open"
+        assert ended.returncode == 1
+        assert "does not answer" in ended.stdout
+        assert "1 change (7 B) not sent yet" in ended.stdout
     command = [*DAVFUSION, "drain", "--cache-dir", str(share.caches)]
     draining = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert draining.stdout is not None
