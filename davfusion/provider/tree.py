@@ -144,7 +144,8 @@ class DavTree:
             if place is None:
                 return None
             tree, path = place
-            found = metadata if place == (self, request.path) else tree.find(path)
+            is_own = place == (self, request.path)
+            found = metadata if is_own else tree.find(path, fresh=names_version(request))
             return found.get("etag") if found else None
 
         def tokens_of(tag: str | None) -> frozenset[str]:

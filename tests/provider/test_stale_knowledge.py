@@ -59,6 +59,16 @@ def test_a_condition_on_the_old_version_protects_the_edit(
     assert list(edited.truth.get_directory_metadata("/")) == ["f"]
 
 
+@pytest.mark.parametrize("method", ["MOVE", "COPY"])
+def test_a_condition_on_the_destination_protects_the_edit(edited: Edited, method: str) -> None:
+    client = edited.client
+    client.put("/mine", b"mine")
+    for etag, status, left in ((edited.old_etag, 412, FOREIGN), (edited.new_etag, 204, b"mine")):
+        headers = {"Destination": "/f", "If": f"</f> ([{etag}])"}
+        assert client(method, "/mine", b"", headers).status == status
+        assert edited.truth.get_file("/f") == left
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "MOVE"])
 def test_a_condition_on_the_new_version_holds(edited: Edited, method: str) -> None:
     headers = {"If-Match": edited.new_etag, "Destination": "/g"}
