@@ -24,6 +24,9 @@ MAX_RANGES = 32
 """More than that is no reader's need; such a request gets the whole file (section 14.2)."""
 _PIECE = 2 * 1024 * 1024
 """Bytes that are sent at a time: a block goes out as it is, without a copy."""
+_ACTIVE = re.compile(r"html|xml|svg", re.IGNORECASE)
+_SANDBOX = "sandbox allow-scripts allow-popups allow-forms allow-downloads"
+"""An origin of its own for a page that lies here: else it could do all that its reader may."""
 _RANGE = re.compile(r"(\d*)-(\d*)")
 
 
@@ -92,9 +95,13 @@ def _headers(tree: DavTree, path: str, metadata: Metadata) -> list[tuple[str, st
     return [*headers, ("OC-Checksum", checksum.split()[0])] if checksum else headers
 
 
+def _type_headers(kind: str) -> list[tuple[str, str]]:
+    policy = [("Content-Security-Policy", _SANDBOX)] if _ACTIVE.search(kind) else []
+    return [("Content-Type", kind), *policy]
+
+
 def _file(tree: DavTree, request: DavRequest, metadata: Metadata) -> Response:
-    size, kind = metadata["bytes"], content_type(request.path, metadata)
-    headers = _headers(tree, request.path, metadata)
+    size, headers = metadata["bytes"], _headers(tree, request.path, metadata)
     ranges = None
     if request.method == "GET" and _if_range_holds(request.header("If-Range"), metadata):
         ranges = parse_ranges(request.header("Range"), size)
@@ -106,7 +113,7 @@ def _file(tree: DavTree, request: DavRequest, metadata: Metadata) -> Response:
     if ranges:
         wanted, status = ranges[0], 206
         headers.append(("Content-Range", wanted.content_range(size)))
-    headers.append(("Content-Type", kind))
+    headers += _type_headers(content_type(request.path, metadata))
     length = ("Content-Length", str(wanted.length))
     if request.method == "HEAD":
         return Response(status, [*headers, length], ())

@@ -54,6 +54,14 @@ def test_a_range_outside_is_416(client: DavClient, header: str) -> None:
     assert (reply.status, reply.headers["content-range"]) == (416, "bytes */1024")
 
 
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "image/svg+xml", "Application/XML"])
+def test_a_page_that_lies_here_has_an_origin_of_its_own(client: DavClient, kind: str) -> None:
+    client.put("/page", DATA, Content_Type=kind)
+    for method in ("GET", "HEAD"):
+        assert client(method, "/page").headers["content-security-policy"][:7] == "sandbox"
+    assert "content-security-policy" not in client.get("/f").headers
+
+
 def test_several_ranges(client: DavClient) -> None:
     reply = client.get("/f", Range="bytes=0-4, 100-109,-3")
     assert reply.status == 206
