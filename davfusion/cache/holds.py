@@ -5,6 +5,7 @@ own, and a hold whose owner's file can be locked by somebody else is void.
 """
 
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ class Holds:
         self._journal = journal
         self._folder = folder
         self._wait = wait
+        self._opening = threading.Lock()
         self._owner: tuple[int, str, IO[Any]] | None = None
 
     @contextmanager
@@ -97,13 +99,14 @@ class Holds:
         return [path for (path,) in self._journal.database.rows(f"SELECT path FROM {table}")]  # noqa: S608
 
     def _own_name(self) -> str:
-        if self._owner is None or self._owner[0] != os.getpid():
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            name = uuid.uuid4().hex
-            lock = (self._folder / name).open("ab")
-            lock_file(lock)
-            self._owner = os.getpid(), name, lock
-        return self._owner[1]
+        with self._opening:
+            if self._owner is None or self._owner[0] != os.getpid():
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                name = uuid.uuid4().hex
+                lock = (self._folder / name).open("ab")
+                lock_file(lock)
+                self._owner = os.getpid(), name, lock
+            return self._owner[1]
 
 
 def wait_until(found: Callable[[], T], wait: Callable[[float], None]) -> T:

@@ -4,11 +4,16 @@ import io
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
+from davfusion import platform
 from davfusion.cache import packs, spool
 from davfusion.cache.filestore import own_name
 from davfusion.cache.folder import CacheFolder
@@ -194,6 +199,29 @@ def test_a_hold_ends_only_when_what_it_held_is_in_doubt(folder: Folder) -> None:
     assert folder.journal.database.rows("SELECT path FROM hold") == [("/copy",)]
     holds.remove_void(folder.cache.doubt)
     assert not folder.journal.database.rows("SELECT path FROM hold")
+
+
+def test_a_hold_of_one_thread_does_not_end_with_that_of_another(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holds = Holds(folder.journal, folder.path / "owners")
+    both = threading.Barrier(2)
+
+    def lock(file: IO[Any]) -> bool:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return platform.lock_file(file)
+
+    def hold(path: str) -> set[str]:
+        with holds.held(path):
+            rows = folder.journal.database.rows("SELECT owner FROM hold WHERE path = ?", (path,))
+            return {owner for (owner,) in rows}
+
+    monkeypatch.setattr("davfusion.cache.holds.lock_file", lock)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(hold, ["/a", "/b"])
+    holds.close()
+    assert first == second
 
 
 def test_content_that_a_change_makes_needless_is_swept_away_after_a_crash(
