@@ -25,6 +25,7 @@ from davfusion.stores import paths
 from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
     AlreadyExistsError,
+    ConflictError,
     NoSuchFilesytemObjectError,
     PartialFailureError,
     StoreAutorizationError,
@@ -101,8 +102,11 @@ class Relocation:
             if now != stored or not self._is_settled(paths.parent(dst)):
                 raise OvertakenError(src)
             latest, there = self._journal.latest(), self._journal.view(dst)
-            if not replace:
-                _require_nothing(there, self._overlay.held(there))
+            replaced = self._overlay.held(there)
+            if replace:
+                self._require_present(there, replaced)
+            else:
+                _require_nothing(there, replaced)
             rows = self._journal.below(src)
             self._require_storable(rows, src, dst)
             # What is pending at the destination would be done to what has moved there, were this
@@ -115,6 +119,13 @@ class Relocation:
                     self._rekey(src, dst, stored, _NONE, keep=False, latest=latest)
             else:
                 self._carry_copy(src, there, stored, rows, keep=keep, replace=replace)
+
+    def _require_present(self, there: View, known: Held) -> None:
+        """ConflictError for a file that another program has stored since the store was asked."""
+        if known.kind == FILE and there.row is None:
+            self._store.forget(there.path)
+            if self._overlay.held(there) not in (known, _NONE):
+                raise ConflictError(f"{there.path} has been changed by another program")
 
     def _carry_copy(
         self, src: str, there: View, stored: Held, rows: list[Row], *, keep: bool, replace: bool

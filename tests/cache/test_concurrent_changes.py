@@ -127,6 +127,23 @@ Change = Callable[[MultiprocessingCachingStore], object]
 LARGER_THAN_THE_CACHE = bytes((8 << 20) + 1)
 
 
+@pytest.mark.parametrize(
+    "change", [MultiprocessingCachingStore.move, MultiprocessingCachingStore.duplicate]
+)
+def test_what_another_program_has_stored_is_not_replaced_unseen(
+    truth: RemoteStore, drives: Drives, change: Callable[..., None]
+) -> None:
+    put(truth, "/a", b"ours")
+    put(truth, "/b", b"old")
+    assert drives[0].get_file("/b") == b"old"
+    put(truth, "/b", b"foreign")
+    with pytest.raises(ConflictError):
+        change(drives[0], "/a", "/b")
+    assert contents(truth, "/") == {"a": b"ours", "b": b"foreign"}
+    change(drives[0], "/a", "/b")  # it has been seen now
+    assert drives[0].get_file("/b") == b"ours"
+
+
 def test_a_source_that_is_written_while_it_moves_moves_as_written(
     truth: RemoteStore, service: Meeting, drives: Drives, mover: Mover
 ) -> None:
