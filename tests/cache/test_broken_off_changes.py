@@ -201,6 +201,7 @@ def test_a_hold_ends_only_when_what_it_held_is_in_doubt(folder: Folder) -> None:
     assert not folder.journal.database.rows("SELECT path FROM hold")
 
 
+@pytest.mark.usefixtures("drive")
 def test_a_hold_of_one_thread_does_not_end_with_that_of_another(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
