@@ -28,6 +28,8 @@ class Validity:
     folder: Path
     seconds: float
     clock: Callable[[], float]
+    age: float = 60.0
+    """Seconds after which another program's change is seen at the latest."""
 
 
 class Moment(NamedTuple):

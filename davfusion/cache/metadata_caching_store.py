@@ -89,7 +89,7 @@ class MetadataCachingStore(StoreWrapper):
         """A twentieth of the age: another program's change shows so much later at most."""
         folder = self._listings.folder
         seconds = min(REPEATED, self._age / 20)
-        return Validity(folder, seconds, self._clock) if folder and seconds else None
+        return Validity(folder, seconds, self._clock, self._age) if folder and seconds else None
 
     def get_cache_expiration_time(self) -> float:
         """Seconds until an answer is asked for again."""

@@ -125,7 +125,10 @@ def parse_http_date(header: str | None) -> int | None:
 
 
 def check_http_conditions(request: DavRequest, metadata: Metadata | None) -> None:
-    """Raise DAVError 412, or 304 for a read, in the order of RFC 9110 section 13.2.2."""
+    """Raise DAVError 412, or 304 for a read, in the order of RFC 9110 section 13.2.2.
+
+    `metadata` is of what is there, with the tag of a folder.
+    """
     etag = metadata.get("etag") if metadata else None
     if (wanted := request.header("If-Match")) is not None:
         if not _matches(wanted, metadata, etag, weak_too=False):
@@ -178,5 +181,6 @@ def _is_newer(metadata: Metadata, header: str | None) -> bool:
 
 
 def _is_unmodified(metadata: Metadata, header: str | None) -> bool:
-    since = parse_http_date(header)
+    """Never so for a folder: its date says little of what is in it."""
+    since = None if metadata["is_dir"] else parse_http_date(header)
     return since is not None and int(metadata["modified"]) <= since

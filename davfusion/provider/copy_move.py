@@ -41,7 +41,7 @@ class Transfer:
         return self.source is self.target
 
     @contextmanager
-    def refused(self) -> Iterator[None]:
+    def under_way(self) -> Iterator[None]:
         """What others have made there meanwhile stays (RFC 4918 sections 9.8.4 and 9.9.3)."""
         try:
             yield
@@ -49,6 +49,8 @@ class Transfer:
             if self.replace:
                 raise
             raise DAVError(412, _EXISTS) from error
+        finally:
+            self.target.changed()
 
     def succeed(self) -> Response:
         """Locks on members of what was replaced end with them (RFC 4918 section 9.9.3)."""
@@ -94,7 +96,7 @@ def copy(tree: DavTree, request: DavRequest) -> Response:
     depth = request.depth("infinity", "0", "infinity")
     transfer = _checked(tree, request)
     whole = depth == "infinity" or not transfer.is_dir
-    with translated(), transfer.refused():
+    with translated(), transfer.under_way():
         try:
             if whole:
                 transfer.copy()
@@ -110,7 +112,7 @@ def copy(tree: DavTree, request: DavRequest) -> Response:
 def move(tree: DavTree, request: DavRequest) -> Response:
     """Rename or move a file, or a folder with all below it."""
     transfer = _checked(tree, request)
-    with translated(), transfer.refused():
+    with translated(), transfer.under_way():
         try:
             transfer.move()
         except PartialFailureError as error:

@@ -11,7 +11,13 @@ from wsgidav.dav_error import DAVError
 
 from davfusion.provider.conditions import parse_http_date
 from davfusion.provider.errors import translated
-from davfusion.provider.live_properties import content_type, http_date, quoted_etag, version_headers
+from davfusion.provider.live_properties import (
+    content_type,
+    http_date,
+    quoted_etag,
+    version_headers,
+    versioned,
+)
 from davfusion.provider.request import DavRequest, Response
 from davfusion.provider.tree import DavTree
 from davfusion.stores import paths
@@ -202,20 +208,21 @@ def _multipart(
     return Response(206, headers, body(_open(tree, request.path, metadata, ranges[0])))
 
 
-def _folder(tree: DavTree, request: DavRequest, _metadata: Metadata) -> Response:
+def _folder(tree: DavTree, request: DavRequest, metadata: Metadata) -> Response:
     """A plain page for a browser: what is in the folder."""
     listing = tree.store.get_directory_metadata(request.path)
     title = escape(request.prefix + request.path)
     rows = [] if request.path == paths.ROOT else [_row(request, paths.parent(request.path), "..")]
-    for name, metadata in sorted(listing.items(), key=lambda item: item[0].casefold()):
-        rows.append(_row(request, paths.join(request.path, name), name, metadata))
+    for name, member in sorted(listing.items(), key=lambda item: item[0].casefold()):
+        rows.append(_row(request, paths.join(request.path, name), name, member))
     page = (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         "<style>body{font:16px sans-serif;margin:2em}td{padding:.2em 1em .2em 0}"
         "td+td{color:#666;text-align:right}</style></head>"
         f"<body><h1>{title}</h1><table>{''.join(rows)}</table></body></html>"
     )
-    headers = [("Content-Type", "text/html; charset=utf-8")]
+    headers = version_headers(versioned(metadata, request.folder_etag))
+    headers.append(("Content-Type", "text/html; charset=utf-8"))
     return Response(200, headers, page.encode(errors="replace"))
 
 

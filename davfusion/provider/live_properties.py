@@ -43,7 +43,8 @@ class Scene(NamedTuple):
     """What is the same for all resources of an answer.
 
     `name` is that of what is served; `quota` is (available, used) bytes; `sync_token` tells that of
-    a folder's path, where there are any, `checksums` ETag -> checksum of a file's.
+    a folder's path, where there are any, `checksums` ETag -> checksum of a file's; `folder_etag` is
+    that of each folder.
     """
 
     href: Href
@@ -51,6 +52,7 @@ class Scene(NamedTuple):
     quota: Quota
     sync_token: Callable[[str], str] | None
     checksums: Callable[[str], Mapping[str, str]]
+    folder_etag: str | None
     is_writable: bool
     now: float
 
@@ -107,9 +109,17 @@ def quoted_etag(metadata: Metadata) -> str | None:
     return f'"{etag}"' if etag else None
 
 
+def versioned(metadata: Metadata, folder_etag: str | None) -> Metadata:
+    """The same with the entity tag of a folder, which no store knows."""
+    if folder_etag is None or not metadata["is_dir"]:
+        return metadata
+    return {**metadata, "etag": folder_etag}
+
+
 def version_headers(metadata: Metadata) -> list[tuple[str, str]]:
-    """Last-Modified and, where there is one, ETag."""
-    headers = [("Last-Modified", http_date(int(metadata["modified"])))]
+    """Last-Modified and, where there is one, ETag; a folder's date says little of what is in it."""
+    is_dir = metadata["is_dir"]
+    headers = [] if is_dir else [("Last-Modified", http_date(int(metadata["modified"])))]
     if etag := quoted_etag(metadata):
         headers.append(("ETag", etag))
     return headers
@@ -142,8 +152,8 @@ def _lock_discovery(r: Resource) -> str:
 
 
 def _etag(r: Resource) -> str | None:
-    etag = quoted_etag(r.metadata)
-    return f"<D:getetag>{text(etag)}</D:getetag>" if etag else None
+    etag = r.scene.folder_etag if r.metadata["is_dir"] else r.metadata.get("etag")
+    return f'<D:getetag>"{text(etag)}"</D:getetag>' if etag else None
 
 
 def _quota(r: Resource, which: int, name: str) -> str | None:

@@ -100,8 +100,8 @@ def propfind_shares(shares: Iterable[tuple[DavTree, DavRequest]], request: DavRe
     depth, query = _asked(request)
 
     def found() -> Iterator[Found]:
-        name = paths.name(request.prefix)
-        root = Scene(request.href, name, _no_quota, None, _no_checksums, False, 0.0)
+        name, etag = paths.name(request.prefix), request.folder_etag
+        root = Scene(request.href, name, _no_quota, None, _no_checksums, etag, False, 0.0)
         yield Resource(paths.ROOT, UNDATED_DIRECTORY, (), root), {}
         for tree, within in shares if depth != "0" else ():
             scene = scene_of(tree, within)._replace(quota=partial(_known_quota, tree))
@@ -163,7 +163,8 @@ def scene_of(tree: DavTree, request: DavRequest) -> Scene:
     tokens = SyncTokens(tree.store, tree.state, request.path)
     sums = _Checksums(tree, single=request.header("Depth") == "0")
     name, now = paths.name(request.prefix), tree.clock()
-    return Scene(request.href, name, tree.quota, tokens, sums, request.may_write, now)
+    etag, may_write = request.folder_etag, request.may_write
+    return Scene(request.href, name, tree.quota, tokens, sums, etag, may_write, now)
 
 
 class _Checksums:

@@ -135,7 +135,13 @@ class StoreProvider(DAVProvider):  # type: ignore[misc]
         # COPY changes the share of its destination, and asks there.
         if request.method in WRITING and request.method != "COPY" and not within.may_write:
             raise DAVError(403, "The share is read-only.")
-        return answered(memo, _spelled(method), tree, within)
+        if request.method in READING:
+            return answered(memo, _spelled(method), tree, within)
+        try:
+            return _spelled(method)(tree, within)
+        finally:
+            if within.may_write:
+                tree.changed()
 
 
 def _spelled(method: Method) -> Method:

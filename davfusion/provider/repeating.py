@@ -1,7 +1,6 @@
 """Answers to reading requests are given again while nothing has changed."""
 
 from collections.abc import Callable, Hashable
-from functools import partial
 
 from davfusion.memo import REPEATABLE, Memo, Moment, Repeatable
 from davfusion.provider.propfind import SHORT
@@ -33,15 +32,18 @@ def answered(memo: Memo | None, method: Method, tree: DavTree, request: DavReque
     if memo is None or question is None:
         return method(tree, request)
     found: tuple[Moment, Response] | None = memo.recall(question)
-    moment, response = found or _made(memo, question, partial(method, tree, request))
+    moment, response = found or _made(memo, question, method, tree, request)
     if response.repeatable_size is not None:
         request.environ[REPEATABLE] = Repeatable(memo, moment)
     return response
 
 
-def _made(memo: Memo, question: Hashable, make: Callable[[], Response]) -> tuple[Moment, Response]:
+def _made(
+    memo: Memo, question: Hashable, method: Method, tree: DavTree, request: DavRequest
+) -> tuple[Moment, Response]:
     moment = memo.begin()
-    response = make()
+    request.folder_etag = tree.folder_etag()  # of no earlier moment: a body may have come slowly
+    response = method(tree, request)
     if (size := response.repeatable_size) is not None:
         memo.keep(question, moment, response, size)
     return moment, response

@@ -128,6 +128,8 @@ class DavRequest:
     """All that is served; set by whoever received the request."""
     may_write = True
     """Whether the user may change the share."""
+    folder_etag: str | None = None
+    """See DavTree.folder_etag: as it was before anything was looked at."""
 
     def __init__(self, environ: Environ) -> None:
         self.environ = environ

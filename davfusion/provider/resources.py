@@ -54,11 +54,11 @@ class FolderResource(DAVCollection):  # type: ignore[misc]
     def get_member(self, name: str) -> "FileResource | FolderResource | None":
         return resource(self._tree, paths.join(self.path, name), self.environ)
 
-    def get_etag(self) -> None:
-        return None
+    def get_etag(self) -> str | None:
+        return self._tree.folder_etag()
 
     def support_etag(self) -> bool:
-        return False
+        return self.get_etag() is not None
 
     def get_last_modified(self) -> float:
         return self._metadata["modified"]

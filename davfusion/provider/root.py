@@ -1,5 +1,6 @@
 """The root above several shares, which is in no store, and what is in no share at all."""
 
+import hashlib
 from typing import Final
 
 from wsgidav.dav_error import DAVError
@@ -22,6 +23,8 @@ def answer_above(shares: Shares, request: DavRequest) -> Response:
     if request.path != paths.ROOT or request.method not in ("GET", "HEAD", "PROPFIND"):
         raise DAVError(*_refusal(request))
     visible = shares.visible(request)
+    tags = ((mount, place.request.folder_etag) for mount, place in visible.items())
+    request.folder_etag = hashlib.sha256(repr(sorted(tags)).encode()).hexdigest()[:32]
     if request.method == "PROPFIND":
         return propfind_shares([place[:2] for place in visible.values()], request)
     listing = MemoryStore(MemoryTree(clock=lambda: 0.0))

@@ -51,6 +51,7 @@ class Shares:
             return None
         within = request.within(mount, inner)
         within.may_write = not share.tree.read_only and share.rights.may_write(request.user)
+        within.folder_etag = share.tree.folder_etag()
         return Place(share.tree, within, self._memos[mount])
 
     def may_write(self, request: DavRequest) -> bool:

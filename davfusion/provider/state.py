@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Collection
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from davfusion.cache.disposable import exclusive
@@ -39,6 +39,7 @@ class State:
         database = Database(path, locks.SCHEMA + properties.SCHEMA, durable=True)
         self.folder = path.parent if path is not None else None
         """Where its stamp is, if it has one."""
+        self.stamp = database.stamp
         sparse = Sparse(database, ("lock", "property"))
         self.locks = locks.LockTable(sparse, clock)
         self.properties = properties.DeadProperties(sparse)
@@ -48,6 +49,9 @@ class State:
         """ETag -> checksums of that version, separated by spaces: what a client sent, and MD5."""
         self._tables = (self.properties, self.checksums)
         self._open = (database, self.sync, sums)
+        for each in (database, sums):  # while the disk has room for what SQLite keeps beside them
+            with suppress(sqlite3.OperationalError):
+                each.rows("SELECT 1")
 
     def close(self) -> None:
         """Close this process's connections; the next use opens new ones."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Final
 from unicodedata import normalize
 
 from wsgidav.dav_error import DAVError
@@ -14,6 +15,7 @@ from davfusion.provider.conditions import (
     submitted_tokens,
 )
 from davfusion.provider.errors import ConditionError, translated
+from davfusion.provider.live_properties import versioned
 from davfusion.provider.locks import LockedError
 from davfusion.provider.request import DavRequest
 from davfusion.provider.state import State
@@ -22,6 +24,9 @@ from davfusion.provider.syncing import SyncTokens
 from davfusion.stores import paths
 from davfusion.stores.errors import NoSuchFilesytemObjectError, StoreAccessError
 from davfusion.stores.store import Metadata, Store
+
+_UNTOLD: Final = 60.0
+"""Seconds that another program's change may take to show in a folder's tag, where no cache says."""
 
 
 class DavTree:
@@ -39,6 +44,25 @@ class DavTree:
         self.state = state
         self.read_only = read_only or not store.features.writable
         self.clock = clock
+        validity = store.validity
+        self._age = validity.age if validity else _UNTOLD
+
+    def folder_etag(self) -> str | None:
+        """The entity tag of each folder of the share; None where nothing is kept on a disk.
+
+        It is another one after each change by a client of the share, and after each that the
+        service has told of; since other programs' changes may go unseen, also from time to time:
+        who keeps to it sees them at most as much later as they may go unseen. To be asked for
+        before what it is the tag of: a change meanwhile makes another one.
+        """
+        if (stamp := self.state.stamp) is None:
+            return None
+        return f"{stamp.value().hex()}-{int(self.clock() // self._age):x}"
+
+    def changed(self) -> None:
+        """Whatever a client may have changed, it shows by now."""
+        if self.state.stamp is not None:
+            self.state.stamp.renew()
 
     def canonical_path(self, path: str) -> str:
         """`path` in the spelling of what is there; as it is where the service cannot be asked."""
@@ -135,21 +159,23 @@ class DavTree:
 
         `metadata` is what is at the request's path, None for nothing.
         """
-        check_http_conditions(request, metadata)
+        check_http_conditions(request, metadata and versioned(metadata, request.folder_etag))
         if (header := request.header("If")) is None:
             return
+        folder_etags = {self: request.folder_etag}
 
         def etag_of(tag: str | None) -> str | None:
-            place = self._place_of(request, tag)
-            if place is None:
+            tree, path, folder_etag = self._place_of(request, tag) or (None, "", None)
+            if tree is None:
                 return None
-            tree, path = place
-            is_own = place == (self, request.path)
+            # A fresh look renews the stamp: the tag is that of before the first.
+            folder_etag = folder_etags.setdefault(tree, folder_etag)
+            is_own = (tree, path) == (self, request.path)
             found = metadata if is_own else tree.find(path, fresh=names_version(request))
-            return found.get("etag") if found else None
+            return versioned(found, folder_etag).get("etag") if found else None
 
         def tokens_of(tag: str | None) -> frozenset[str]:
-            tree, path = self._place_of(request, tag) or (None, "")
+            tree, path, _ = self._place_of(request, tag) or (None, "", None)
             if tree is None:
                 return frozenset()
             tokens = frozenset(lock.token for lock in tree.state.locks.covering(path))
@@ -158,15 +184,23 @@ class DavTree:
         if not if_holds(parse_if(header), etag_of, tokens_of):
             raise DAVError(412, "The If header does not hold.")
 
-    def _place_of(self, request: DavRequest, tag: str | None) -> "tuple[DavTree, str] | None":
-        """Of the resource that an If header tags; None where nothing is known of it here."""
+    def _place_of(
+        self, request: DavRequest, tag: str | None
+    ) -> "tuple[DavTree, str, str | None] | None":
+        """Of the resource that an If header tags; None where nothing is known of it here.
+
+        The last is the tag of the folders there.
+        """
         if tag is None:
-            return self, request.path
+            return self, request.path, request.folder_etag
         try:
             place = request.shares.place(request, request.resolve(tag))
         except DAVError:  # on another server
             return None
-        return (place.tree, place.tree.canonical_path(place.request.path)) if place else None
+        if place is None:
+            return None
+        tree, there, _ = place
+        return tree, tree.canonical_path(there.path), there.folder_etag
 
     def _sync_token(self, path: str) -> str:
         """What RFC 6578 section 5 lets stand in an If header; "" for what is no folder."""

@@ -86,9 +86,11 @@ class UploadBody:
     ) -> None:
         self._environ = environ
         length = environ.get("CONTENT_LENGTH")
-        self.size = int(length) if length else _expected_length(environ)
+        self._announced = _expected_length(environ)
+        self.size = int(length) if length else self._announced
         """Bytes that will come, None where the client does not say."""
         self._left = int(length) if length else None if _is_chunked(environ) else 0
+        self._received = 0
         self._digests = digests
         self._at_end = at_end
         self._is_checked = False
@@ -102,6 +104,7 @@ class UploadBody:
             data = read_body(self._environ, wanted)
             for digest, _ in self._digests:
                 digest.update(data)
+            self._received += len(data)
             if self._left is not None:
                 self._left -= len(data)
         if (size and not data) or self._left == 0:
@@ -115,13 +118,16 @@ class UploadBody:
         self._is_checked = True
         if self._left:
             raise DAVError(400, f"The body ended {self._left} bytes early.")
+        if self._announced not in (None, self._received):
+            # A proxy between may lose what Finder sends in chunks, and ask for an empty file.
+            raise DAVError(400, "The body is not as long as X-Expected-Entity-Length says.")
         if any(value not in (None, digest.digest()) for digest, value in self._digests):
             raise DAVError(400, "The body does not match the digest sent with it.")
         self._at_end()
 
 
 def _expected_length(environ: Environ) -> int | None:
-    """What Finder says of a chunked body."""
+    """What Finder says of a body that it sends in chunks, however that arrives."""
     value: str = environ.get("HTTP_X_EXPECTED_ENTITY_LENGTH", "").strip()
     return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
 

@@ -206,3 +206,25 @@ def test_a_digest_that_cannot_be_read_is_no_match(headers: dict[str, str]) -> No
     client = DavClient()
     assert client("PUT", "/f", b"x", headers).status == 400
     assert not client.store.exists("/f")
+
+
+@pytest.mark.parametrize(
+    ("body", "chunked"),
+    # Without chunks: what a proxy leaves of those that it cannot pass on.
+    [(b"", True), (b"hell", True), (b"hello!", True), (b"", False), (b"hell", False)],
+)
+def test_a_body_of_another_length_than_finder_says(
+    client: DavClient, body: bytes, chunked: bool
+) -> None:
+    client.put("/f", b"old")
+    headers = {"X-Expected-Entity-Length": "5"}
+    assert client("PUT", "/f", body, headers, chunked=chunked).status == 400
+    assert client.get("/f").body == b"old"
+    assert client("PUT", "/f", b"hello", headers, chunked=chunked).status == 204
+
+
+def test_an_empty_body_where_finder_has_announced_more(client: DavClient) -> None:
+    client.put("/f", b"old")
+    headers = {"X-Expected-Entity-Length": "5", "Content-Length": "0"}
+    assert client("PUT", "/f", b"", headers).status == 400
+    assert client.get("/f").body == b"old"
