@@ -11,7 +11,12 @@ from typing import Any, Final, Unpack
 
 from davfusion.stores import paths
 from davfusion.stores.background import BackgroundPool
-from davfusion.stores.errors import StoreAwayError, TransientStoreError, UnreachableError
+from davfusion.stores.errors import (
+    StoreAccessError,
+    StoreAwayError,
+    TransientStoreError,
+    UnreachableError,
+)
 from davfusion.stores.prompt_streams import BegunStream, BegunWalk, LentSource
 from davfusion.stores.store import (
     InterruptEvent,
@@ -42,12 +47,18 @@ class PromptStore(StoreWrapper):
 
     That holds for questions, changes, and the beginning of a walk and of a stream; a call that is
     late goes on in a thread of its own, and what it brings is thrown away. Halfway the service is
-    asked something small beside it. If it answers that, a listing or a change, which may be long,
-    is waited for further, as is an upload whose source is being read; if not, or when a call raises
-    UnreachableError, the store counts as away: calls of every kind raise StoreAwayError at once,
-    while every `pause` seconds the service is asked whether it is back. `tell` is called with the
-    reason when the store is found to be away, and with None when it answers again. `probed` is the
-    store that is asked for that, without retries.
+    asked something small beside it. If it answers that, a change, which may be long, is waited for
+    further, as is an upload whose source is being read, and a listing unless all that the service
+    says is that it cannot; if not, or when a call raises UnreachableError, the store counts as
+    away: calls of every kind raise StoreAwayError at once, while every `pause` seconds the service
+    is asked whether it is back. `tell` is called with the reason when the store is found to be
+    away, and with None when it answers again. `probed` is the store that is asked for that, without
+    retries.
+
+    After a TransientStoreError the service is in doubt until a call has another answer: questions
+    go to `probed`, each once, and a change is made only once the service has been asked something
+    small; if all it says is that it cannot, that change raises StoreAwayError. So what takes many
+    calls fails soon.
 
     A change that was given up may still be carried out: until that is known, `unsettled` says so,
     and further changes of the same paths raise TransientStoreError. Where it cannot say so, the
@@ -74,6 +85,7 @@ class PromptStore(StoreWrapper):
         self._lock = threading.Lock()
         self._away: str | None = None
         self._is_watched = False
+        self._is_in_doubt = False
 
     def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         self._require_presence()
@@ -81,17 +93,17 @@ class PromptStore(StoreWrapper):
             return method(*args, **kwargs)
 
     def get_metadata(self, path: str) -> Metadata:
-        return self._ask(self._store.get_metadata, paths.check_path(path))
+        return self._ask(self._asked.get_metadata, paths.check_path(path))
 
     def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
-        return self._ask_much(self._store.get_directory_metadata, paths.check_path(directory))
+        return self._ask_much(self._asked.get_directory_metadata, paths.check_path(directory))
 
     def get_directory_listing(self, directory: str) -> list[str]:
-        return self._ask_much(self._store.get_directory_listing, paths.check_path(directory))
+        return self._ask_much(self._asked.get_directory_listing, paths.check_path(directory))
 
     def walk_metadata(self, directory: str) -> Iterator[tuple[str, Metadata]]:
         paths.check_path(directory)
-        walk = self._ask_much(lambda: BegunWalk(self._store.walk_metadata(directory)))
+        walk = self._ask_much(lambda: BegunWalk(self._asked.walk_metadata(directory)))
         with self._noticing():
             yield from walk
 
@@ -101,7 +113,7 @@ class PromptStore(StoreWrapper):
         paths.check_path(path)
 
         def begin() -> ReadableStream:
-            stream = self._store.open_read(path, offset, length, etag)
+            stream = self._asked.open_read(path, offset, length, etag)
             return BegunStream(stream, self._noticing)
 
         return self._ask(begin)
@@ -149,18 +161,23 @@ class PromptStore(StoreWrapper):
         )
 
     def get_free_space(self) -> int | None:
-        return self._ask(self._store.get_free_space)
+        return self._ask(self._asked.get_free_space)
 
     def get_used_space(self) -> int | None:
-        return self._ask(self._store.get_used_space)
+        return self._ask(self._asked.get_used_space)
 
     def get_overall_space(self) -> int | None:
-        return self._ask(self._store.get_overall_space)
+        return self._ask(self._asked.get_overall_space)
+
+    @property
+    def _asked(self) -> Store:
+        """What answers questions: the service itself, once each, while it is in doubt."""
+        return self._probed if self._is_in_doubt else self._store
 
     def _ask(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         self._require_presence()
         answer = self._pool.submit(method, *args, **kwargs)
-        if not self._comes(answer, is_long=False):
+        if not self._comes(answer, lambda _: False):
             raise self._given_up(answer)
         return self._result(answer)
 
@@ -168,7 +185,7 @@ class PromptStore(StoreWrapper):
         """As _ask, but waits on while the service answers other questions."""
         self._require_presence()
         answer = self._pool.submit(method, *args, **kwargs)
-        if not self._comes(answer):
+        if not self._comes(answer, _is_served):
             raise self._given_up(answer)
         return self._result(answer)
 
@@ -176,17 +193,22 @@ class PromptStore(StoreWrapper):
         self, touched: list[str], method: Callable[[], R], progress: Callable[[], int] = int
     ) -> R:
         """As _ask_much, but waits on while there is `progress` too."""
-        self._require_presence()
+        self._require_answers()
         self._unsettled.require_none(touched)
         answer = self._pool.submit(method)
-        if not self._comes(answer, progress) and self._unsettled.note(answer, touched):
+        if not self._comes(answer, _is_answered, progress) and self._unsettled.note(
+            answer, touched
+        ):
             raise self._given_up(answer)
         return self._result(answer)
 
     def _comes(
-        self, answer: Future[Any], progress: Callable[[], int] = int, *, is_long: bool = True
+        self,
+        answer: Future[Any],
+        is_waited_for: Callable[[Future[Any]], bool],
+        progress: Callable[[], int] = int,
     ) -> bool:
-        """Whether `answer` comes before it must be given up; what is not long, in any case then."""
+        """Whether `answer` comes before it must be given up; the probe says if it must not be."""
         if _comes(answer, self._patience / 2):
             return True
         while True:
@@ -194,7 +216,7 @@ class PromptStore(StoreWrapper):
             if _comes(answer, self._patience / 2):
                 return True
             if _is_answered(probe):
-                if is_long:
+                if is_waited_for(probe):
                     continue
                 return False
             if probe.done() or progress() == before:
@@ -202,6 +224,7 @@ class PromptStore(StoreWrapper):
                 return False
 
     def _given_up(self, answer: Future[Any]) -> TransientStoreError:
+        self._is_in_doubt = True
         if not answer.cancel():
             answer.add_done_callback(_throw_away)
         if self._away is not None:
@@ -216,15 +239,31 @@ class PromptStore(StoreWrapper):
     @contextmanager
     def _noticing(self) -> Iterator[None]:
         """The store counts as away when it turns out not to be reached."""
+        is_in_doubt = False
         try:
             yield
-        except UnreachableError as error:
-            self._leave(str(error))
+        except TransientStoreError as error:
+            is_in_doubt = True
+            if isinstance(error, UnreachableError):
+                self._leave(str(error))
             raise
+        finally:
+            self._is_in_doubt = is_in_doubt
 
     def _require_presence(self) -> None:
         if (reason := self._away) is not None:
             raise StoreAwayError(reason, retry_after=RETRY_AFTER)
+
+    def _require_answers(self) -> None:
+        self._require_presence()
+        if not self._is_in_doubt:
+            return
+        try:
+            self._ask(self._probed.get_directory_metadata, PROBED)
+        except TransientStoreError as error:
+            raise StoreAwayError(str(error), retry_after=RETRY_AFTER) from error
+        except StoreAccessError:
+            return  # an answer, too
 
     def _leave(self, reason: str) -> None:
         with self._lock:
@@ -274,6 +313,11 @@ def _comes(answer: Future[Any], seconds: float) -> bool:
 def _is_answered(probe: Future[Any]) -> bool:
     """Whether the service has said anything, if only that it has no time."""
     return probe.done() and not isinstance(probe.exception(), UnreachableError)
+
+
+def _is_served(probe: Future[Any]) -> bool:
+    """Whether it has said more than that it cannot just now."""
+    return probe.done() and not isinstance(probe.exception(), TransientStoreError)
 
 
 def _throw_away(late: Future[Any]) -> None:

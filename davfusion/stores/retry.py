@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from random import SystemRandom
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
 from davfusion.stores.store import InterruptedException, InterruptEvent, TransientStoreError
 
@@ -16,6 +17,8 @@ R = TypeVar("R")
 LONGEST_PAUSE: Final = 20.0
 """Seconds between two tries, if the service does not wish more."""
 
+_JITTER: Final = SystemRandom()
+"""Shares no numbers with forked processes, nor with who seeds `random`."""
 _HEARTBEAT: Final = 0.2
 """Seconds after which a pause looks at the interrupt_event again."""
 
@@ -68,7 +71,7 @@ class RetryPolicy:
     ) -> Retrying:
         """One call's tries: call it with a function, or iterate it for `with` blocks."""
         deadline = (self.clock() if began is None else began) + self.total
-        backoff = wait_random_exponential(multiplier=self.first, max=LONGEST_PAUSE)
+        longest = wait_exponential(multiplier=self.first, max=LONGEST_PAUSE)
 
         def is_last(state: RetryCallState) -> bool:
             late = self.clock() + state.upcoming_sleep > deadline
@@ -80,7 +83,7 @@ class RetryPolicy:
         return _Tries(
             retry=retry_if_exception(_may_pass),
             stop=is_last,
-            wait=lambda state: max(backoff(state), _wish(state)),
+            wait=lambda state: max(_JITTER.uniform(0, longest(state)), _wish(state)),
             sleep=pause,
             reraise=True,
         )

@@ -203,6 +203,85 @@ def test_a_service_that_answers_with_an_error_is_there(
     assert store.exists("/d/file")
 
 
+@pytest.fixture
+def doubted(service: Service, unsettled: Unsettled) -> PromptStore:
+    """A store that has failed once, below which each call is tried twice."""
+    tried = RetryingStore(service, RetryPolicy(attempts=2, sleep=lambda _: None))
+    store = PromptStore(tried, unsettled, service, PLENTY, PLENTY)
+    service.failure = TransientStoreError("500")
+    with pytest.raises(TransientStoreError, match="500"):
+        store.get_metadata("/d/file")
+    assert service.calls.pop("get_metadata") == 2
+    return store
+
+
+@pytest.mark.parametrize("call", QUESTIONS)
+def test_a_service_that_answers_with_errors_alone_is_asked_once(
+    service: Service, doubted: PromptStore, call: Callable[[Store], object]
+) -> None:
+    with pytest.raises(TransientStoreError, match="500"):
+        call(doubted)
+    assert service.calls.total() == 1
+    service.failure = None
+    call(doubted)
+
+
+@pytest.mark.parametrize("call", CHANGES)
+def test_a_service_that_answers_with_errors_alone_is_asked_before_a_change(
+    service: Service, doubted: PromptStore, call: Callable[[Store], object]
+) -> None:
+    for _ in range(2):
+        with pytest.raises(StoreAwayError, match="500") as raised:
+            call(doubted)
+        assert (raised.value.status, raised.value.retry_after) == (503, RETRY_AFTER)
+    assert service.calls == {"get_directory_metadata": 2}
+    service.failure = None
+    call(doubted)
+
+
+def test_where_only_listings_fail_the_rest_goes_on(service: Service, prompt: Prompt) -> None:
+    class Unlisted(StoreWrapper):
+        def get_directory_metadata(self, directory: str) -> dict[str, Metadata]:
+            raise TransientStoreError(f"SlowDown of {directory}")
+
+    store = prompt(Unlisted(service))
+    for _ in range(2):
+        with pytest.raises(TransientStoreError, match="SlowDown"):
+            store.get_directory_metadata("/d")
+        assert store.get_file("/d/file") == b"content"
+    store.delete("/d/file")
+    assert not store.exists("/d/file")
+
+
+def test_before_a_change_a_service_in_doubt_is_waited_for_no_longer_than_else(
+    service: Service, prompt: Prompt
+) -> None:
+    store = prompt(service, 0.5)
+    service.failure = TransientStoreError("500")
+    with pytest.raises(TransientStoreError, match="500"):
+        store.get_metadata("/d/file")
+    service.failure = None
+    service.calls.clear()
+    service.answers.clear()
+    with pytest.raises(StoreAwayError):
+        store.delete("/d/file")
+    assert service.calls.keys() == {"get_directory_metadata"}
+
+
+def test_a_listing_of_a_service_that_answers_with_errors_alone_is_given_up(
+    service: Service, unsettled: Unsettled
+) -> None:
+    listed = Service(service)
+    listed.answers.clear()
+    store = PromptStore(listed, unsettled, service, 1.0, PLENTY)
+    service.failure = TransientStoreError("500")
+    with pytest.raises(TransientStoreError) as raised:
+        store.get_directory_metadata("/d")
+    assert not isinstance(raised.value, UnreachableError)
+    assert raised.value.retry_after == RETRY_AFTER
+    listed.answers.set()
+
+
 class Slow(StoreWrapper):
     """Hangs at all but the probe, until `probes` of them have come."""
 
