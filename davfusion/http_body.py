@@ -32,6 +32,11 @@ class Pace:
         self._pause = self._left = pause
         self._rate = rate
 
+    @property
+    def left(self) -> float:
+        """Seconds that it may pause now."""
+        return self._left
+
     def note(self, count: int, seconds: float) -> None:
         """`count` bytes came after this long; raises RequestBodyError when that was too slow."""
         self._left -= seconds

@@ -4,10 +4,9 @@ granian 2.8 ends a body that was cut off or is malformed as if it were whole. So
 length is announced are taken, and counted.
 """
 
-import io
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from davfusion.http_body import Body, LengthBody, RequestBodyError
+from davfusion.http_body import Body, LengthBody, RequestBodyError, Source
 from davfusion.http_requests import is_host
 
 if TYPE_CHECKING:
@@ -33,21 +32,6 @@ class RefusedError(Exception):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
-
-
-class Source:
-    """granian's view of a body, which ends where it was cut off."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        data: bytes = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def readline(self, limit: int, /) -> bytes:  # noqa: ARG002 - of the protocol
-        raise io.UnsupportedOperation("granian takes chunks apart")
 
 
 class _ChunkedBody(LengthBody):

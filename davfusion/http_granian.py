@@ -24,22 +24,17 @@ from granian.http import HTTP1Settings
 
 from davfusion.access_log import LOGGED, Logged, log_request
 from davfusion.http_body import Body, RequestBodyError
-from davfusion.http_environ import RefusedError, Source, announced_body, check
+from davfusion.http_environ import RefusedError, announced_body, check
 from davfusion.http_exchange import IDLE_SECONDS
 from davfusion.http_inbox import MAX_HEADER_BYTES
 from davfusion.http_server import BACKLOG, LINGER_SECONDS
+from davfusion.http_waiting import THREADS, Awaited, Source, Threads
 from davfusion.memo import REPEATABLE, Memos
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger(__name__)
-
-THREADS: Final = 32
-"""Requests that one worker serves at a time. Each may be held up by its client for long.
-
-granian starts all of them under load, and 256 make each request a fifth more expensive.
-"""
 
 MAX_CONNECTIONS: Final = 700
 """Of one worker, which may have 1,024 open files by default; idle ones cost no thread."""
@@ -48,6 +43,13 @@ HEAD_SECONDS = IDLE_SECONDS
 """How long a connection may wait for a request and for all of its head: granian has one limit."""
 
 _PROBE_SECONDS: Final = 15
+_FOR_EVER: Final = 10**9
+_WATCH_SECONDS: Final = 1.0
+_MOST_LINGERING: Final = 16
+
+_SENT_PIECE: Final = 128 * 1024
+"""Bytes; granian keeps up to six pieces for a client that does not read."""
+
 _DROPPED_PIECE: Final = 64
 """Bytes; granian waits until it has all of a piece, so only between them does the time count."""
 
@@ -84,24 +86,34 @@ def _no_write(_piece: bytes) -> object:
 
 
 class _Pieces:
-    """The rest of an answer as granian takes it: it stops at an error, and calls close()."""
+    """An answer as granian takes it: it stops at an error, and calls close()."""
 
-    def __init__(self, first: bytes, rest: Iterator[bytes], close: Callable[[], None]) -> None:
-        self._first: bytes | None = first
-        self._rest = rest
+    def __init__(
+        self, pieces: Iterator[bytes], close: Callable[[], None], threads: Threads
+    ) -> None:
+        self._pieces = pieces
+        self._threads = threads
         self.close = close
 
     def __next__(self) -> bytes:
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
+        self._threads.go_on()
         try:
-            return next(self._rest)
+            return next(self._pieces)
         except StopIteration:
             raise
         except Exception:
             logger.exception("an answer broke off")
             raise StopIteration from None
+        finally:
+            self._threads.wait()
+
+
+def _cut(piece: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    """What can wait for a client at little cost; holds no piece that has been sent."""
+    while piece:
+        for start in range(0, len(piece), _SENT_PIECE):
+            yield piece[start : start + _SENT_PIECE]
+        piece = next(rest, b"")
 
 
 class GranianServer:
@@ -123,7 +135,9 @@ class GranianServer:
         self._loop = asyncio.new_event_loop()  # granian looks at it, and never runs it
         self._has_ended = threading.Event()
         self._signal.add_cb(self._has_ended.set)
-        self._may_linger = threading.Semaphore(THREADS // 2)
+        self._threads = Threads()
+        self._awaited = Awaited(self._threads)
+        self._may_linger = threading.Semaphore(_MOST_LINGERING)
         self._memos = Memos()
         self._base = {
             "SCRIPT_NAME": "",
@@ -146,6 +160,7 @@ class GranianServer:
             (None, holder),
             None,  # type: ignore[arg-type]
             py_threads=THREADS,
+            py_threads_idle_timeout=_FOR_EVER,
             backpressure=MAX_CONNECTIONS,
             http1_opts=HTTP1Settings(
                 header_read_timeout=HEAD_SECONDS * 1000, max_buffer_size=MAX_HEADER_BYTES
@@ -162,7 +177,8 @@ class GranianServer:
 
     def serve(self) -> None:
         """Returns when stop() was called and the requests under way have been answered."""
-        self._has_ended.wait()
+        while not self._has_ended.wait(_WATCH_SECONDS):
+            self._awaited.end_late()
         self._loop.close()
         self._listener.close()
 
@@ -176,7 +192,8 @@ class GranianServer:
 
     def _handle(self, protocol: Any, environ: "WSGIEnvironment") -> None:
         """Answer one request; in one of granian's threads."""
-        source = Source(environ.pop("wsgi.input"))
+        self._threads.begin()
+        source = Source(environ.pop("wsgi.input"), protocol, self._awaited)
         body: Body | None = None
         is_unread = True
         try:
@@ -195,6 +212,7 @@ class GranianServer:
             _say(protocol, 500, "the server failed")
         if is_unread and not _is_awaited(environ, body):
             self._linger(source)
+        self._threads.end(may_rest=not is_unread)  # granian closes once it gets the thread back
 
     def _answer(self, protocol: Any, environ: "WSGIEnvironment", body: Body | None) -> None:
         if not _has_all_come(environ, body):
@@ -230,8 +248,10 @@ class GranianServer:
             if environ["REQUEST_METHOD"] == "HEAD" or answer.status in (204, 304):
                 first = b""
             elif len(first) != answer.length:
-                streamed, close = _Pieces(first, rest, close), _nothing
-                protocol.response_iter(answer.status, answer.headers, streamed)
+                streamed = _Pieces(_cut(first, rest), close, self._threads)
+                first, close = b"", _nothing
+                with self._threads:
+                    protocol.response_iter(answer.status, answer.headers, streamed)
                 return None
             protocol.response_bytes(answer.status, answer.headers, first)
         finally:
@@ -250,6 +270,8 @@ class GranianServer:
         try:
             while time.monotonic() < until and source.readinto(piece):
                 pass
+        except RequestBodyError as error:
+            logger.debug("what is left is not read: %s", error)
         finally:
             self._may_linger.release()
 

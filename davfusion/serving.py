@@ -163,8 +163,7 @@ def make_application(config: ServerConfig, prepared: Sequence[PreparedShare]) ->
         application = Cors(application, config.origins)
     until = time.monotonic() + _WARMING
     for each in shares:
-        if each.warming:
-            each.warming.join(max(0.0, until - time.monotonic()))
+        each.warming.join(max(0.0, until - time.monotonic()))
     if not (config.has_users or config.anonymous):
         application = HostCheck(application, config.host)
     return AccessLog(application)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from davfusion import http_granian, http_server
+from davfusion import http_granian, http_server, http_waiting
 from davfusion.config import HttpServerName
 from davfusion.http_body import Pace, RequestBodyError
 from davfusion.http_server import BACKLOG, HttpServer
@@ -37,17 +37,17 @@ def test_many_connections_may_wait_in_the_kernel(server: Served) -> None:
 
 def test_silent_and_slow_connections_hold_up_nobody(server: Served, client: Client) -> None:
     others = [server.client() for _ in range(250)]
-    for half in others[:200]:
+    for half in others[:100]:
         half.send(b"GET /x HTTP/1.1\r\nHost:")
-    for slow in others[200:208]:
+    for slow in others[100:200]:
         slow.send(sized(b"he", "5"))
     start = time.monotonic()
     assert client.ask(sized(b"hello", "5")) == 200
     assert time.monotonic() - start < 2
     others[0].send(b" h\r\n\r\n")
     assert others[0].answer()[0] == 200
-    others[200].send(b"llo")
-    assert others[200].answer()[0] == 200
+    others[199].send(b"llo")
+    assert others[199].answer()[0] == 200
     for other in others:
         other.close()
 
@@ -107,6 +107,26 @@ def test_a_head_that_trickles_has_an_end(
         start = time.monotonic()
         client.trickle()
         assert time.monotonic() - start < PATIENCE
+    finally:
+        served.stop()
+
+
+@pytest.mark.parametrize("sent", [b"", b"he"])
+def test_a_body_that_stops_has_an_end(
+    http_name: HttpServerName, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(http_server, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(http_waiting, "Pace", lambda: Pace(0.2))
+    served = Served(name=http_name)
+    try:
+        client = served.client()
+        client.send(sized(sent, "5"))
+        assert client.answer()[0] in (0, 400, 408)
+        assert client.is_closed()
+        give_up = time.monotonic() + PATIENCE
+        while not served.application.errors:
+            assert served.client().ask(sized(b"hello", "5")) == 200
+            assert time.monotonic() < give_up
     finally:
         served.stop()
 

@@ -1,6 +1,7 @@
 """What granian is guarded against, and what it does instead where its answers differ."""
 
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from davfusion.access_log import AccessLog
+from davfusion.http_waiting import LEAST, MOST, THREADS, Threads
 from davfusion.memo import REPEATABLE, Memo, Repeatable, Validity
-from tests.http_serving import Client, Recorder, Served, sized
+from tests.http_serving import PATIENCE, Client, Recorder, Served, sized
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -144,5 +146,75 @@ def test_what_may_be_repeated_is_answered_without_the_application(tmp_path: Path
         requests = [match, match, none_match, sized(b"a", "1"), sized(b"b", "1"), sized(b"a", "1")]
         assert [answer(each) for each in requests] == [b"1", b"1", b"2", b"3", b"4", b"5"]
         assert asked == [b"", b"", b"a", b"b", b"a"]  # those with a body are asked for
+    finally:
+        served.stop()
+
+
+def test_threads_that_are_too_many_rest_until_others_wait() -> None:
+    threads = Threads()
+    together, ended = threading.Barrier(MOST + 1), threading.Semaphore(0)
+
+    def answer() -> None:
+        threads.begin()
+        together.wait(PATIENCE)
+        threads.end(may_rest=True)
+        ended.release()
+
+    for _ in range(MOST + 1):
+        threading.Thread(target=answer, daemon=True).start()
+    for _ in range(MOST):
+        assert ended.acquire(timeout=PATIENCE)
+    for _ in range(MOST - LEAST):
+        threads.wait()
+    assert not ended.acquire(timeout=0.1)
+    threads.wait()
+    assert ended.acquire(timeout=PATIENCE)
+
+
+def test_threads_that_rest_serve_others_than_slow_clients() -> None:
+    together = threading.Barrier(THREADS)
+
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if not environ["wsgi.input"].read():
+            together.wait(PATIENCE)  # so that all work at once, and all but MOST rest then
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    served = Served(application, "granian")
+    try:
+        clients = [served.client() for _ in range(THREADS)]
+        for client in clients:
+            client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert [client.answer()[0] for client in clients] == [200] * THREADS
+        for client in clients[: 2 * MOST]:
+            client.send(sized(b"he", "5"))
+        assert served.client().ask(sized(b"hello", "5")) == 200
+    finally:
+        served.stop()
+
+
+def test_little_is_kept_for_a_client_that_does_not_read() -> None:
+    size, taken = 1 << 20, [0]
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(64):
+            taken[0] = (number + 1) * size
+            yield bytes(size)
+
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        is_large = environ["PATH_INFO"] == "/large"
+        start_response("200 OK", [("Content-Length", str(64 * size if is_large else 0))])
+        return pieces() if is_large else []
+
+    served = Served(application, "granian")
+    try:
+        served.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        client, other = served.client(), served.client()
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        client.send(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+        read = len(client.socket.recv(size))
+        for _ in range(100):  # time enough for the server to go ahead
+            assert other.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") == 200
+        assert taken[0] <= read + 3 * size
     finally:
         served.stop()

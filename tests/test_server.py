@@ -205,16 +205,18 @@ def test_a_second_signal_ends_at_once(http_name: str) -> None:
 
 
 @live
-def test_a_request_that_hangs_does_not_hold_up_the_end(http_name: str) -> None:
+def test_requests_that_hang_do_not_hold_up_the_end(http_name: str) -> None:
     with running(http_name, 1) as program:
-        connection = program.connect()
-        connection.putrequest("PUT", "/slow")
-        connection.putheader("Content-Length", "2")
-        connection.endheaders(b"a")
+        connections = [program.connect() for _ in range(100)]
+        for connection in connections:
+            connection.putrequest("PUT", "/slow")
+            connection.putheader("Content-Length", "2")
+            connection.endheaders(b"a")
         program.worker()
         program.signal(signal.SIGTERM)
         assert program.exit_code() == 0
-        connection.close()
+        for connection in connections:
+            connection.close()
 
 
 @live

@@ -1,11 +1,9 @@
 """Hostile and broken requests to a running server: each is refused soon, and all goes on after."""
 
 import re
-import resource
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
-from pathlib import Path
+from contextlib import closing, suppress
 
 import pytest
 
@@ -16,7 +14,6 @@ from tests.live.serving import Serving, serving
 pytestmark = pytest.mark.live
 SECRET = b"not served"
 MEBIBYTE = 1 << 20
-CROWD = 1_000
 SOON = 2.0
 """Seconds within which the answer to a whole request that is wrong begins, whatever is wrong."""
 NS = b'xmlns="DAV:"'
@@ -234,64 +231,6 @@ def test_a_body_that_ends_early_is_no_file(server: Serving, framing: bytes) -> N
         client.socket.settimeout(SOON)
         assert client.answer()[0] == 400
     assert ask(server, b"GET", b"/cut") == 404
-
-
-@pytest.fixture
-def many_files() -> Iterator[None]:
-    """This process may have connections enough; the servers may not."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * CROWD)), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def check_crowd(server: Serving, beginning: bytes = b"") -> None:
-    """Connections that have sent no more than `beginning` hold up nobody."""
-    with ExitStack() as stack:
-        for _ in range(CROWD):
-            stack.enter_context(closing(Client(server.port))).send(beginning)
-        assert ask(server, b"GET", b"/file") == 200
-        assert ask(server, b"PUT", b"/other", b"x") in (201, 204)
-
-
-@pytest.mark.usefixtures("many_files")
-def test_idle_connections_shut_nobody_out(server: Serving) -> None:
-    check_crowd(server)
-
-
-@pytest.mark.usefixtures("many_files")
-def test_idle_connections_and_slow_heads_on_granian(tmp_path: Path) -> None:
-    with serving("memory:", tmp_path, "--server", "granian") as granian:
-        assert ask(granian, b"PUT", b"/file", b"0123456789") == 201
-        for beginning in (b"", b"GET /file HTTP/1.1\r\nHost:"):
-            check_crowd(granian, beginning)
-
-
-@pytest.mark.parametrize(
-    "beginning",
-    [
-        b"GET /file HTTP/1.1\r\nHost:",
-        b"PUT /slow HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000\r\n\r\nx",
-        b"PROPFIND / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000\r\n\r\n<",
-        b"PUT /slow HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nF",
-    ],
-)
-def test_slow_clients_hold_up_nobody(server: Serving, beginning: bytes) -> None:
-    with ExitStack() as stack:
-        for _ in range(200):
-            stack.enter_context(closing(Client(server.port))).send(beginning)
-        for _ in range(4):
-            assert ask(server, b"GET", b"/file") == 200
-
-
-def test_clients_that_do_not_read_hold_up_nobody(server: Serving) -> None:
-    assert ask(server, b"PUT", b"/large", bytes(16 * MEBIBYTE)) in (201, 204)
-    with ExitStack() as stack:
-        for _ in range(100):
-            client = stack.enter_context(closing(Client(server.port)))
-            client.send(b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        for _ in range(4):
-            assert ask(server, b"GET", b"/file") == 200
 
 
 def test_the_log_holds_one_line_a_request(server: Serving) -> None:
