@@ -17,6 +17,7 @@ from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.cache.mover import Mover
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.cache.room import Room
+from davfusion.cache.spool import left_behind
 from davfusion.config import MB, ROOT, ShareConfig
 from davfusion.cures import cure
 from davfusion.stamp import Stamp
@@ -106,13 +107,15 @@ class OpenShare:
     """All that stands between the DAV side and the service."""
     state_path: Path
     """The database of locks and properties."""
-    warming: threading.Thread | None
-    """Ends when what a client will want first is known, however long that takes."""
+    warming: threading.Thread
+    """Ends when what a client will want first is known, and what a crash has left is in order,
+    however long that takes."""
 
 
 def open_share(prepared: PreparedShare) -> OpenShare:
     """Called in each worker: clients of a service do not survive a fork."""
     target, folder, config = prepared.open_target(), prepared.cache_folder(), prepared.config
+    target.note_asides(folder.asides)
     age = _expiration(config, target)
     policy = _IMPATIENT if prepared.sends else DEFAULT_POLICY
     observed = ObservedStore(target)
@@ -130,14 +133,21 @@ def open_share(prepared: PreparedShare) -> OpenShare:
             store, age, megabytes, name, parent, write_back_delay=delay, owns_cache=False
         )
     else:
+        for file in left_behind(folder.spool):  # by a killed worker, and no mover sweeps here
+            file.unlink(missing_ok=True)
         store = CachingStore(store, age, megabytes, name, parent)
     if config.junk:
         store = JunkStore(store, folder.path, config.junk)
-    warming = None
-    if age:
-        warming = threading.Thread(target=warm_up, args=(target, store), daemon=True)
-        warming.start()
+    warming = threading.Thread(target=_begin, args=(config, target, store, folder), daemon=True)
+    warming.start()
     return OpenShare(prepared.name, config, store, folder.path / "state.sqlite", warming)
+
+
+def _begin(config: ShareConfig, target: Store, store: Store, folder: CacheFolder) -> None:
+    if _expiration(config, target):
+        warm_up(target, store)
+    while not (config.read_only or folder.asides.settle(store, target)):
+        time.sleep(_LONGEST_PAUSE)
 
 
 def warm_up(target: Store, store: Store) -> None:

@@ -16,6 +16,9 @@ from davfusion.cache.disposable import DisposableDatabase
 from davfusion.cache.holds import wait_until
 from davfusion.platform import is_running
 from davfusion.stores import paths
+from davfusion.stores.store import StoreSpaceLimitError
+
+_FAILED: Final[int | None] = -1
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS claim (path TEXT NOT NULL, process INTEGER NOT NULL, alone INTEGER)
@@ -36,10 +39,13 @@ class Claims:
     def claimed(self, path: str, *, alone: bool) -> Iterator[None]:
         """Put something at `path`; if `alone`, nobody else does so there, below or above.
 
-        Raises TransientStoreError when that cannot be had for too long.
+        Raises TransientStoreError when that cannot be had for too long, StoreSpaceLimitError where
+        it cannot be written down.
         """
         insert = partial(_insert, path, alone)
-        claim = wait_until(lambda: self._database.run(insert, None, silent=True), self._wait)
+        claim = wait_until(lambda: self._database.run(insert, _FAILED, silent=True), self._wait)
+        if claim == _FAILED:
+            raise StoreSpaceLimitError("the cache's disk takes no claims: it may be full")
         try:
             yield
         finally:

@@ -12,6 +12,7 @@ from typing import IO, Any, Final, NamedTuple
 from platformdirs import user_cache_path
 
 from davfusion.cache import recovery
+from davfusion.cache.asides import NotedAsides
 from davfusion.cache.claims import Claims
 from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import Journal
@@ -57,6 +58,7 @@ class CacheFolder:
         self.listings = ListingTable(self._listings_path)
         self.journal_path = self.path / "journal.sqlite"
         self.unsettled = Unsettled(self.path / "unsettled")
+        self.asides = NotedAsides(self.path / "asides.sqlite", self.doubt)
         self._lock: IO[Any] | None = None
 
     def prepare(self) -> None:
@@ -104,6 +106,7 @@ class CacheFolder:
             Reserve(self.path).give()
         self.note_away(None)
         self.unsettled.clear()
+        self.asides.disown()
         if (self.path / _CLAIMS).exists():
             self.claims().clear()
         unfinished = self.path / "recovering"
@@ -146,6 +149,7 @@ class CacheFolder:
     def release(self) -> None:
         """Close what this process has open; if it is the last of the owner, others may claim."""
         self.listings.close()
+        self.asides.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -142,8 +142,12 @@ class JunkStore(StoreWrapper):
     def _concerns_junk(self, src: str, dst: str) -> bool:
         """Whether a file with such a name, before or after, is to be copied or moved."""
         paths.check_path(dst)
-        is_named = self._is_junk(paths.check_path(src)) or self._is_junk(dst)
-        return is_named and (bool(self._kept(dst)) or not self.is_dir(src))
+        if not (self._is_junk(paths.check_path(src)) or self._is_junk(dst)):
+            return False
+        if self._kept(src) or self._kept(dst):
+            return True
+        replaced = self._stored(dst)  # a directory there is the store's to replace
+        return not (self.is_dir(src) or (replaced is not None and replaced["is_dir"]))
 
     def _follow(self, src: str, dst: str, relocate: Callable[[str, str], None]) -> None:
         """What is kept of a directory's files goes where the directory has gone."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import BinaryIO, Unpack
 
 from davfusion.cache import spool
+from davfusion.cache.asides import NotedAsides
 from davfusion.cache.block_caching_store import over_blocks
 from davfusion.cache.folder import CacheFolder, cache_id_for
 from davfusion.cache.holds import Holds
@@ -121,6 +122,10 @@ class MultiprocessingCachingStore(StoreWrapper):
             cheap_metadata=False,
             undated_directories=False,
         )
+
+    @property
+    def asides(self) -> NotedAsides:
+        return self._folder.asides
 
     @property
     def validity(self) -> Validity | None:

@@ -24,7 +24,7 @@ _SIDECARS: Final = ("", "-wal", "-shm")
 
 
 def problem(path: Path) -> str | None:
-    """Why a journal cannot be used, None if it can.
+    """Why a database cannot be used, None if it can.
 
     Raises sqlite3.Error where it cannot be read for a reason that passes, a full disk for one.
     """
@@ -39,10 +39,10 @@ def problem(path: Path) -> str | None:
 
 
 def set_aside(path: Path, reason: str) -> None:
-    """Rename a journal that cannot be used, if there is one: a new one begins then."""
+    """Rename a database that cannot be used, if there is one: a new one begins then."""
     if not path.exists():
         return
-    logger.error("the journal %s cannot be read (%s): a new one begins", path, reason)
+    logger.error("%s cannot be read (%s): a new one begins", path, reason)
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for suffix in _SIDECARS:
         with suppress(FileNotFoundError):

@@ -35,12 +35,15 @@ _RETRY_AFTER: Final = 5.0
 
 
 class Room:
-    """What may still be written to the spool; `limit` in bytes is for all that the cache keeps."""
+    """What may still be written to the spool; `limit` in bytes is for all that the cache keeps.
+
+    `journal` None: writes go through, so nothing lies there that a mover will send.
+    """
 
     def __init__(
         self,
         limit: int,
-        journal: Journal,
+        journal: Journal | None,
         spool: FileStore,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
@@ -60,12 +63,13 @@ class Room:
 
     def _kept(self) -> int:
         # A pack on its way here from `tmp` may be counted twice, but not missed.
-        return self._journal.volume() + sum(map(size_of, all_packs(self._spool)))
+        pending = self._journal.volume() if self._journal else 0
+        return pending + sum(map(size_of, all_packs(self._spool)))
 
     def _standing(self) -> int:
         """Bytes of packs that stay though all in them has been sent: processes have them open."""
-        packs = all_packs(self._spool)
-        return sum(size_of(pack) for pack in packs if not self._journal.needs_pack(pack.name))
+        needs = self._journal.needs_pack if self._journal else lambda _: False
+        return sum(size_of(pack) for pack in all_packs(self._spool) if not needs(pack.name))
 
     def reserve_now(self, file: BinaryIO, size: int) -> bool:
         """As reserve, but False where the caller would have to wait."""
@@ -91,8 +95,9 @@ class Room:
         """Let the file of a write, in `tmp`, grow to `size` bytes, once there is room for them.
 
         While others are sent and make room, the caller waits. Raises TooLargeError for a write
-        that can never fit, StoreSpaceLimitError when nothing becomes free, TransientStoreError
-        where enough others wait.
+        that can never fit, and without a journal for one that does not fit now;
+        StoreSpaceLimitError when nothing becomes free, TransientStoreError where enough others
+        wait.
         """
 
         def has_room() -> bool:
@@ -101,7 +106,9 @@ class Room:
             return self._grow(file, size)
 
         if not has_room():
-            self._wait_until(has_room)
+            if self._journal is None:
+                raise TooLargeError("larger than what the cache has left")
+            self._wait_until(has_room, self._journal)
         if self.blocks is not None:
             self.blocks.make_room(0)
 
@@ -126,8 +133,8 @@ class Room:
             lack = size + SPARE - shutil.disk_usage(folder).free
         return lack <= 0
 
-    def _wait_until(self, has_room: Callable[[], bool]) -> None:
-        sent = self._journal.progress()
+    def _wait_until(self, has_room: Callable[[], bool], journal: Journal) -> None:
+        sent = journal.progress()
         if sent == self._stuck_at:
             raise _full()  # another writer has waited for nothing
         if not self._seats.acquire(blocking=False):
@@ -139,7 +146,7 @@ class Room:
                     self._stuck_at = sent
                     raise _full()
                 self._wait(_POLL)
-                if (now := self._journal.progress()) != sent:
+                if (now := journal.progress()) != sent:
                     sent, since = now, self._clock()
         finally:
             self._seats.release()

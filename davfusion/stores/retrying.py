@@ -11,6 +11,7 @@ from typing import BinaryIO, ParamSpec, Self, TypeVar, Unpack
 
 from davfusion.stores import paths
 from davfusion.stores.retry import DEFAULT_POLICY, RetryPolicy, given_up
+from davfusion.stores.source import small
 from davfusion.stores.store import (
     AlreadyExistsError,
     ConflictError,
@@ -81,9 +82,10 @@ class RetryingStore(StoreWrapper):
         interrupt_event: InterruptEvent | None = None,
         **options: Unpack[WriteOptions],
     ) -> Metadata:
-        """Rewinds a source that can seek for each try; any other is tried once."""
+        """Rewinds a source that can seek, or is small, for each try; any other is tried once."""
         paths.check_path(path)
-        source = seekable(fileobject)
+        source = seekable(fileobject) or small(fileobject, interrupt_event)
+        fileobject = source or fileobject
         start = 0 if source is None else source.tell()
         tries = _Tries()
 

@@ -29,6 +29,8 @@ HELD: Final = 3
 """Parts of a Passing source that are held at once."""
 IN_MEMORY: Final = 16 * 1024 * 1024
 """Bytes of a part that is held in memory; a larger one is held in a temporary file."""
+SMALL: Final = 256 * 1024
+"""Bytes of a source that may be held in memory as a whole, by as many as come at once."""
 UNTOLD: Final = sys.maxsize
 """Size of a source that does not tell it, until its last part has been read."""
 
@@ -245,6 +247,17 @@ def opened(
             return Passing(begun, UNTOLD if size is None else size, interrupt_event, retry)
     head.seek(0)
     return Source(head, interrupt_event)
+
+
+def small(source: SourceStream, interrupt_event: InterruptEvent | None) -> BinaryIO | None:
+    """All of a source that says that it is small, in memory; else None, and nothing is read.
+
+    Raises what exactly() does.
+    """
+    size = size_of(source)
+    if size is None or size > SMALL:
+        return None
+    return BytesIO(b"".join(exactly(source, size, interrupt_event)))
 
 
 def exactly(

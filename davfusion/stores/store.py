@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NotRequired, TypedDict, Unpac
 
 from davfusion.memo import Validity
 from davfusion.stores import paths
+from davfusion.stores.aside import Asides, UnnotedAsides
 from davfusion.stores.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -142,6 +143,14 @@ class Store:
     def validity(self) -> Validity | None:
         """How long answers may be given again without asking this store; None: not at all."""
         return None
+
+    @property
+    def asides(self) -> Asides:
+        """Where a file is built that is to replace a directory here, or the other way round."""
+        return UnnotedAsides()
+
+    def note_asides(self, asides: Asides) -> None:
+        """Note there what a crash would leave of what this store does."""
 
     def feed(self, position: str | None) -> "Feed | None":
         """What others change from `position` on (None: from now on); None without change_feed.

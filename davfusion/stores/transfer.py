@@ -12,13 +12,13 @@ from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Final, NamedTuple, TypeAlias, cast
 from unicodedata import normalize
-from uuid import uuid4
 
 from davfusion.stores import paths
 from davfusion.stores.spelling import fold
 from davfusion.stores.store import (
     ABSENT,
     COPY_BUFFER,
+    UNDATED_DIRECTORY,
     AlreadyExistsError,
     ConflictError,
     InterruptedException,
@@ -106,10 +106,17 @@ class _LeftOver(NamedTuple):
 class _Transfer:
     """One copy under way: what has been copied so far and what has failed, by source path."""
 
-    def __init__(self, source: Store, target: Store, copy_file: CopyFile | None = None) -> None:
+    def __init__(
+        self,
+        source: Store,
+        target: Store,
+        copy_file: CopyFile | None = None,
+        note: Callable[[str, Metadata], None] | None = None,
+    ) -> None:
         self._source = source
         self._target = target
         self._on_server = copy_file
+        self._note = note
         self._files: dict[str, str | None] = {}
         self._directories: list[str] = []
         self._left_over: dict[str, _LeftOver] = {}
@@ -158,7 +165,7 @@ class _Transfer:
 
     def _copy(self, src: str, dst: str, metadata: Metadata, held: Metadata | None) -> None:
         if held is not None and held["is_dir"] != metadata["is_dir"]:
-            self._copy_aside(src, dst, metadata, held)
+            self._copy_aside(src, dst, metadata)
         elif metadata["is_dir"]:
             self._copy_directory(src, dst, held)
         else:
@@ -183,13 +190,25 @@ class _Transfer:
     def _copy_file(
         self, src: str, dst: str, metadata: Metadata, if_etag: str | None = None
     ) -> None:
+        if self._note is None:
+            self._store_file(src, dst, metadata, if_etag)
+            return
+        modified, size = metadata["modified"], metadata["bytes"]
+        self._note(dst, Metadata(modified=modified, bytes=size, is_dir=False))
+        stored = self._store_file(src, dst, metadata, if_etag)
+        self._note(dst, stored or self._target.get_metadata(dst))
+
+    def _store_file(
+        self, src: str, dst: str, metadata: Metadata, if_etag: str | None
+    ) -> Metadata | None:
+        """None: the service has copied it by itself."""
         if self._on_server is not None:
             self._on_server(src, dst)
-            return
+            return None
         with ExitStack() as stack:
             stream = stack.enter_context(self._source.open_read(src, etag=metadata.get("etag")))
             whole = Whole(stream, metadata["bytes"])
-            self._target.store_fileobject(
+            return self._target.store_fileobject(
                 whole if self._target.features.receives_first else _rewindable(whole, stack),
                 dst,
                 if_etag=if_etag,
@@ -246,24 +265,21 @@ class _Transfer:
             self.failures[src] = StoreAccessError(str(error), 400)
 
     def _create_directory(self, directory: str, *, is_new: bool) -> None:
+        if self._note is not None:
+            self._note(directory, UNDATED_DIRECTORY)
         try:
             self._target.create_directory(directory)
         except AlreadyExistsError:
             if is_new or not self._target.is_dir(directory):
                 raise
 
-    def _copy_aside(self, src: str, dst: str, metadata: Metadata, held: Metadata) -> None:
+    def _copy_aside(self, src: str, dst: str, metadata: Metadata) -> None:
         """Replace a directory by a file or a file by a directory: the new one is built beside."""
-        aside = paths.join(paths.parent(dst), f".davfusion-{uuid4().hex}")
-        part = _Transfer(self._source, self._target, self._on_server)
-        try:
-            part._copy(src, aside, metadata, None)
+        replacing = self._target.asides.replacing(self._target, dst, is_dir=metadata["is_dir"])
+        with replacing as aside:
+            part = _Transfer(self._source, self._target, self._on_server, aside.note)
+            part._copy(src, aside.path, metadata, None)
             _raise_failures(part.failures)
-            self._target.delete(dst, held["is_dir"])
-        except BaseException:
-            self._target.delete(aside, metadata["is_dir"])
-            raise
-        self._target.move(aside, dst)
         self._files |= part._files
         self._directories += part._directories
 

@@ -6,6 +6,7 @@ from typing import BinaryIO, ParamSpec, TypeVar, Unpack
 
 from davfusion.memo import Validity
 from davfusion.stores import paths
+from davfusion.stores.aside import Asides
 from davfusion.stores.feed import Feed
 from davfusion.stores.store import (
     Features,
@@ -44,6 +45,10 @@ class StoreWrapper(Store):
     @property
     def validity(self) -> Validity | None:
         return self._store.validity
+
+    @property
+    def asides(self) -> Asides:
+        return self._store.asides
 
     def feed(self, position: str | None) -> Feed | None:
         return self._store.feed(position)

@@ -1,7 +1,9 @@
 """CachingStore: writes are received whole, then go through; the folder has one owner."""
 
+import errno
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.filestore import SPACES, FileStore
 from davfusion.cache.folder import CacheFolder, CacheInUseError, cache_id_for
+from davfusion.cache.room import SPARE
 from davfusion.stores.memory import MemoryStore, MemoryTree
 from davfusion.stores.store import (
     InterruptedException,
@@ -22,7 +25,9 @@ from davfusion.stores.store import (
     StoreSpaceLimitError,
     TransientStoreError,
 )
+from davfusion.stores.streams import COPY_BUFFER
 from davfusion.stores.wrapper import P, R, StoreWrapper
+from tests.remote import RemoteStore
 
 
 class BrokenSource:
@@ -126,11 +131,16 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     assert spooled(tmp_path) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="writes to /dev/full")
+class FullDisk(io.FileIO):
+    """A file of a disk that has just become full."""
+
+    def write(self, _data: object, /) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+
 def test_a_full_disk_is_a_space_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(files: FileStore, name: str, _mode: str) -> BinaryIO:
-        files.path(name, "tmp").touch()
-        return Path("/dev/full").open("wb")
+    def full(files: FileStore, name: str, mode: str) -> BinaryIO:
+        return io.BufferedWriter(FullDisk(files.path(name, "tmp"), mode))
 
     cached = share(tmp_path, MemoryStore())
     monkeypatch.setattr(FileStore, "create", full)
@@ -138,6 +148,80 @@ def test_a_full_disk_is_a_space_limit(tmp_path: Path, monkeypatch: pytest.Monkey
         cached.store_fileobject(io.BytesIO(b"new"), "/a")
     assert failure.value.status == 507
     assert spooled(tmp_path) == []
+
+
+class Coming:
+    """An upload before whose last bytes something else happens."""
+
+    def __init__(self, content: bytes, size: int | None, meanwhile: Callable[[], object]) -> None:
+        self.size = size
+        self._content = io.BytesIO(content)
+        self._end = len(content)
+        self._meanwhile = meanwhile
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._content.read(size)
+        if data and self._content.tell() == self._end:
+            self._meanwhile()
+        return data
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["told", "untold"])
+@pytest.mark.parametrize("size", [3, 6], ids=["one finds room", "none does"])
+def test_what_finds_no_room_in_the_spool_goes_straight_to_the_store(
+    tmp_path: Path, size: int, is_told: bool
+) -> None:
+    store, most = RemoteStore(), []
+    cached = CachingStore(store, cache_size_in_mb=4, cache_id="id", cache_dir=tmp_path)
+    old, new = os.urandom(1 << 20), os.urandom(size << 20)
+    cached.store_fileobject(io.BytesIO(old), "/kept in blocks")
+
+    def measure() -> None:
+        contents = [*tmp_path.glob("id/spool/tmp/*"), *tmp_path.glob("id/blocks/**/*.val")]
+        most.append(sum(path.stat().st_size for path in contents))
+
+    def second() -> None:
+        measure()
+        cached.store_fileobject(Coming(new, len(new) if is_told else None, measure), "/second")
+
+    cached.store_fileobject(Coming(new, len(new) if is_told else None, second), "/first")
+    assert len(most) == 2
+    assert max(most) <= 4 << 20
+    assert store.get_file("/first") == store.get_file("/second") == new
+    assert cached.get_file("/first") == cached.get_file("/second") == new
+    assert cached.get_file("/kept in blocks") == old
+    assert spooled(tmp_path) == []
+
+
+def test_a_large_source_that_breaks_off_leaves_the_old_content(tmp_path: Path) -> None:
+    """What has been received when it turns out too large does not stay either."""
+    store = RemoteStore()
+    cached = CachingStore(store, cache_size_in_mb=1, cache_id="id", cache_dir=tmp_path)
+    before = cached.store_fileobject(io.BytesIO(b"old"), "/a")
+
+    def break_off() -> None:
+        raise OSError("connection lost")
+
+    with pytest.raises(OSError, match="connection lost"):
+        cached.store_fileobject(Coming(bytes(4 << 20), None, break_off), "/a")
+    assert cached.get_file("/a") == store.get_file("/a") == b"old"
+    assert cached.get_metadata("/a") == before
+    assert spooled(tmp_path) == []
+
+
+def test_what_the_disk_has_no_room_for_goes_straight_to_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    cached = share(tmp_path, store)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=SPARE))
+
+    def measure() -> None:
+        assert sum(Path(path).stat().st_size for path in spooled(tmp_path)) == 0
+
+    cached.store_fileobject(Coming(b"new" * COPY_BUFFER, None, measure), "/a")
+    assert store.get_file("/a") == b"new" * COPY_BUFFER
 
 
 def test_what_goes_through_is_not_flushed_on_the_way(

@@ -11,12 +11,14 @@ import pytest
 
 from davfusion.cache import holds
 from davfusion.cache.caching_store import CachingStore
+from davfusion.cache.claims import Claims
 from davfusion.cache.folder import CacheFolder
 from davfusion.stores.store import (
     ABSENT,
     AlreadyExistsError,
     Features,
     Store,
+    StoreSpaceLimitError,
     TransientStoreError,
 )
 from davfusion.stores.wrapper import P, R, StoreWrapper
@@ -112,6 +114,13 @@ def test_elsewhere_nobody_waits(service: Trusting, workers: Workers) -> None:
     service.meanwhile = lambda: workers[1].duplicate("/file", "/other", replace=False)
     workers[0].move("/file", "/new", replace=False)
     assert workers[1].get_file("/new") == workers[1].get_file("/other") == b"file"
+
+
+def test_where_no_claim_can_be_written_nobody_goes_on(tmp_path: Path) -> None:
+    claims = Claims(tmp_path / "gone" / "claims.sqlite", wait=lambda _: pytest.fail("waited"))
+    with pytest.raises(StoreSpaceLimitError) as failure, claims.claimed("/new", alone=False):
+        pytest.fail("claimed")
+    assert failure.value.status == 507
 
 
 def test_damaged_claims_begin_anew(workers: Workers, tmp_path: Path) -> None:

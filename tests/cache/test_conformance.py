@@ -41,6 +41,15 @@ class TestCachingStoreWithBlocks(StoreConformance):
         return CachingStore(RemoteStore(tree), cache_dir=tmp_path)
 
 
+class TestCachingStoreWithoutRoom(StoreConformance):
+    """Nothing is received first: all goes straight to the store."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        tree = MemoryTree(largest_object=4_000_000)
+        return CachingStore(RemoteStore(tree), cache_size_in_mb=0, cache_dir=tmp_path)
+
+
 class TestMultiprocessingCachingStore(StoreConformance):
     """All that is to be seen is in the journal: nothing is sent."""
 

@@ -81,6 +81,8 @@ class SharedTable(RuleBasedStateMachine):
         """Path -> the first state in `history` that may still be shown."""
         self.since_success = dict.fromkeys(PATHS, 0)
         """As `since`, for listings while the store fails: they ignore changes that failed."""
+        self.copies: set[str] = set()
+        """What we have copied there, and not changed since: only the store knows its ETag."""
         self.succeeded = False
 
     @rule(failure=st.sampled_from([None, TransientStoreError, StoreAwayError]), done=st.booleans())
@@ -95,6 +97,7 @@ class SharedTable(RuleBasedStateMachine):
 
     @rule(by=actor, one=path, is_dir=st.booleans())
     def delete(self, by: int | None, one: str, is_dir: bool) -> None:
+        self.learn_kind(by, one)
         self.attempt(self.actor(by).delete, one, is_dir)
         # What is still there is of the other kind, which a foreign writer has put there.
         self.changed(None if self.store.exists(one) else by, one)
@@ -106,11 +109,15 @@ class SharedTable(RuleBasedStateMachine):
 
     @rule(by=actor, src=path, dst=path)
     def duplicate(self, by: int | None, src: str, dst: str) -> None:
+        self.learn_kind(by, src)
         self.attempt(self.actor(by).duplicate, src, dst)
         self.changed(by, dst)
+        if by is not None and self.succeeded:
+            self.copies.add(dst)
 
     @rule(by=actor, src=path, dst=path)
     def move(self, by: int | None, src: str, dst: str) -> None:
+        self.learn_kind(by, src)
         self.attempt(self.actor(by).move, src, dst)
         self.changed(by, src, dst)
 
@@ -188,6 +195,11 @@ class SharedTable(RuleBasedStateMachine):
     def actor(self, by: int | None) -> Store:
         return self.store if by is None else self.workers[by]
 
+    def learn_kind(self, by: int | None, one: str) -> None:
+        """What a foreign writer has made a file of is taken for the folder that it was known as."""
+        if by is not None and len({state and state[0] for state in self.possible(one)}) > 1:
+            self.workers[by].forget(one)
+
     def attempt(self, change: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             change(*args, **kwargs)
@@ -205,6 +217,7 @@ class SharedTable(RuleBasedStateMachine):
         if by is None or isinstance(self.service.failure, StoreAwayError):
             return
         touched = {*trees, *paths.ancestors(above)}
+        self.copies -= touched
         for one in PATHS:
             if one in touched or any(paths.is_below(one, tree) for tree in trees):
                 self.since[one] = len(self.history) - 1
@@ -225,8 +238,10 @@ class SharedTable(RuleBasedStateMachine):
         return {state[one] for _, state in self.history[self.since[one] :]}
 
     def listed(self, one: str) -> set[State]:
-        """As once(), with those before our changes that failed."""
-        return {state[one] for _, state in self.history[self.since_success[one] :]}
+        """As once(), with those before our changes that failed; of a copy, without an ETag too."""
+        states = {state[one] for _, state in self.history[self.since_success[one] :]}
+        unnamed = {(state[0], None) for state in states if state is not None}
+        return states | unnamed if one in self.copies else states
 
 
 SharedTable.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)

@@ -4,14 +4,16 @@ import os
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from davfusion.cache.asides import NotedAsides
 from davfusion.cache.room import SPARE
-from tests.live.drive import ask, contents, eventually, get, journal, put, wait_for_drain
+from davfusion.stores.memory import MemoryStore
+from tests.live.drive import ask, cache_of, contents, eventually, get, journal, put, wait_for_drain
 from tests.live.line import Line, line, share
 from tests.live.serving import Serving
 
@@ -135,3 +137,39 @@ def test_the_store_drains_a_full_disk(
         put(server, "/more", content("more"))
         wait_for_drain(server)
     assert contents(s3_client, bucket) == {name: content(name) for name in [*written, "more"]}
+
+
+def note_something_beside(path: Path) -> None:
+    """As a COPY from another share does; nothing of it is left but the file of the notes."""
+    with (
+        suppress(LookupError),
+        closing(NotedAsides(path, lambda _: None)) as asides,
+        asides.replacing(MemoryStore(), "/place", is_dir=True),
+    ):
+        raise LookupError
+    assert path.exists()
+
+
+def test_written_through_reads_go_on_and_nothing_is_torn(
+    disk: Path, line: Line, bucket: str, s3_client: Any, tmp_path: Path
+) -> None:
+    """So it is for a server that has just been started; a write may find a way past the disk."""
+    expected = {name: content(name) for name in ("known", "old")}
+    with share(line, bucket, tmp_path, "--write-mode", "through") as server:
+        for name, body in expected.items():
+            put(server, f"/{name}", body)
+        note_something_beside(cache_of(server) / "asides.sqlite")
+    ballast = fill(disk)
+    with share(line, bucket, tmp_path, "--write-mode", "through") as server:
+        assert [get(server, "/known") for _ in range(4)] == [content("known")] * 4
+        bodies = {"large": content("large"), "old": content("torn"), "small": b"small"}
+        for name, body in bodies.items():
+            answer = ask(server, "PUT", f"/{name}", body)
+            assert answer.status in (201, 204, 507), answer
+            if answer.status != 507:
+                expected[name] = body
+        for name, body in expected.items():
+            assert get(server, f"/{name}") == body
+        ballast.unlink()
+        put(server, "/again", content("again"))
+    assert contents(s3_client, bucket) == {**expected, "again": content("again")}

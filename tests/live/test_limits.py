@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.live.drive import (
     get,
     journal,
     put,
+    unfinished_uploads,
     wait_for_drain,
 )
 from tests.live.line import Line, line, share
@@ -176,11 +178,13 @@ def keep_files_small(server: Serving, most: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
 
 
-def stream(server: Serving, content: bytes, end: int, framing: str = "chunked") -> bytes:
-    """PUT /large, which breaks off at `end` unless that is the end; what is answered."""
+def stream(
+    server: Serving, content: bytes, end: int, framing: str = "chunked", path: str = "/large"
+) -> bytes:
+    """PUT, which breaks off at `end` unless that is the end; what is answered."""
     is_chunked, is_whole = framing == "chunked", end == len(content)
     header = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(content)}"
-    with upload(server, "/large", header) as sock:
+    with upload(server, path, header) as sock:
         for start in range(0, end, MB):
             piece = content[start : start + MB]
             sock.sendall(b"%x\r\n%s\r\n" % (len(piece), piece) if is_chunked else piece)
@@ -204,11 +208,53 @@ def test_a_file_larger_than_the_cache_streams_through(
             wait_for_drain(server)
             assert get(server, "/large") == large
         assert watch.peak < MOST, watch.peak / MB
-        assert eventually(
-            lambda: not s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads")
-        )
+        assert eventually(lambda: not unfinished_uploads(s3_client, bucket))
         assert journal(server, "SELECT * FROM conflict") == []
     assert contents(s3_client, bucket) == {"large": large}
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_so_does_what_finds_no_room_when_it_is_written_through(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path, framing: str
+) -> None:
+    large, half = content(1, 60 * MB), content(2, 30 * MB)
+    options = ("--cache-size", "40MB", "--write-mode", "through")
+    with share(line, bucket, tmp_path, *options) as server:
+        keep_files_small(server, 45 * MB)
+        put(server, "/large", b"old")
+        with Watch(server.cache) as watch, ThreadPoolExecutor(2) as pool:
+            stream(server, large, 50 * MB, framing)
+            assert get(server, "/large") == b"old"
+            assert stream(server, large, len(large), framing).startswith(b"HTTP/1.1 204 ")
+            write = partial(stream, server, half, len(half), framing)
+            for answer in pool.map(write, ["/one", "/two"]):
+                assert answer.startswith(b"HTTP/1.1 201 ")
+            assert get(server, "/large") == large
+        assert watch.peak < 45 * MB, watch.peak / MB
+        assert eventually(lambda: not unfinished_uploads(s3_client, bucket))
+        assert not list((cache_of(server) / "spool" / "tmp").iterdir())
+    assert contents(s3_client, bucket) == {"large": large, "one": half, "two": half}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_a_killed_process_was_sending_so_is_removed_by_the_next(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path, whole: bool
+) -> None:
+    """A worker, or the whole server."""
+    options = ("--cache-size", "1MB", "--write-mode", "through", "--workers", "1")
+    with share(line, bucket, tmp_path, *options) as server:
+        put(server, "/large", b"old")
+        with upload(server, "/large", f"Content-Length: {60 * MB}") as sock:
+            sock.sendall(content(1, 40 * MB))
+            assert eventually(lambda: unfinished_uploads(s3_client, bucket))
+            if whole:
+                server.kill()
+            else:
+                os.kill(server.workers()[0], signal.SIGKILL)
+        if whole:
+            server.start()
+        assert eventually(lambda: not unfinished_uploads(s3_client, bucket))
+        assert get(server, "/large") == b"old"
 
 
 @pytest.mark.parametrize("store", ["webdav", "dropbox"])
@@ -230,10 +276,12 @@ def test_to_other_stores_too(request: pytest.FixtureRequest, tmp_path: Path, sto
         assert journal(server, "SELECT * FROM conflict") == []
 
 
+@pytest.mark.parametrize("mode", ["back", "through"])
 def test_what_a_killed_worker_was_receiving_takes_no_room(
-    line: Line, bucket: str, tmp_path: Path
+    line: Line, bucket: str, tmp_path: Path, mode: str
 ) -> None:
-    with share(line, bucket, tmp_path, "--cache-size", "100MB") as server:
+    options = ("--cache-size", "100MB", "--write-mode", mode)
+    with share(line, bucket, tmp_path, *options) as server:
         folder = cache_of(server) / "spool" / "tmp"
         with upload(server, "/broken-off", f"Content-Length: {90 * MB}") as sock:
             sock.sendall(b"begun")
@@ -241,4 +289,6 @@ def test_what_a_killed_worker_was_receiving_takes_no_room(
             for worker in server.workers():
                 os.kill(worker, signal.SIGKILL)
             put(server, "/whole", content(1, 90 * MB))
-        wait_for_drain(server)
+        assert eventually(lambda: not list(folder.iterdir()))
+        if mode == "back":
+            wait_for_drain(server)

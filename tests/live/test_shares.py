@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.drive import ask, contents, eventually, get, keys, put
-from tests.live.serving import Serving, free_port, started
+from tests.live.drive import ask, cache_of, contents, eventually, get, keys, put
+from tests.live.serving import Serving, free_port, serving, started
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.live
@@ -75,3 +77,40 @@ def test_files_go_to_another_service_and_back(
     assert eventually(lambda: keys(s3_client, bucket) == {"prefix/d"})
     assert contents(s3_client, bucket) == {"prefix/d": CONTENT}
     assert server.peak_memory() < 300 << 20
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from davfusion.cache.folder import CacheFolder
+from davfusion.stores.local import LocalStore
+from davfusion.stores.memory import MemoryStore
+from davfusion.stores.transfer import copy_between
+from tests.conformance import put
+class Source(MemoryStore):
+    def open_read(self, path, *args, **kwargs):
+        if path == "/folder/second":
+            os._exit(9)
+        return super().open_read(path, *args, **kwargs)
+class Share(LocalStore):
+    cache = Path(sys.argv[2])
+    asides = CacheFolder(cache.parent, cache.name).asides
+source = Source()
+put(source, "/folder/first")
+put(source, "/folder/second")
+copy_between(source, "/folder", Share(sys.argv[1]), "/target")
+"""
+
+
+def test_what_a_killed_worker_was_building_is_removed_by_the_next(tmp_path: Path) -> None:
+    """A folder was to take the place of a file."""
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "target").write_bytes(b"old")
+    with serving(str(files), tmp_path) as server:
+        killed = [sys.executable, "-c", KILLED, str(files), str(cache_of(server))]
+        assert subprocess.run(killed, check=False).returncode == 9
+        assert list(files.glob(".davfusion-*/first"))
+        os.kill(server.workers()[0], signal.SIGKILL)
+        assert eventually(lambda: not list(files.glob(".davfusion-*/first")))
+        assert get(server, "/target") == b"old"

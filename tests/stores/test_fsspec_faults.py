@@ -17,6 +17,7 @@ from davfusion.stores.credentials import PASSWORD
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.fsspec.errors import store_error
+from davfusion.stores.fsspec.removal import Removal
 from davfusion.stores.fsspec.share import WORK
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
@@ -63,6 +64,9 @@ def test_a_download_goes_on_over_a_new_connection(
         begun = stream.read(100_000)
         end_sessions(sftp_server.process)
         assert begun + stream.read() == LARGE * 4
+    for thread in threading.enumerate():
+        if "_prefetch_thread" in thread.name:
+            thread.join(10)
 
 
 def test_a_session_that_has_ended_is_not_reached() -> None:
@@ -101,6 +105,25 @@ def test_what_a_crash_left_is_removed_a_day_later(sftp_store: FsspecStore, tmp_p
     sftp_store.check_access()
     assert set(work.iterdir()) == {fresh, replaced}
     assert contents(sftp_store, "/") == {"file": b"content"}
+
+
+def test_a_crash_leaves_nothing_of_what_has_been_replaced(
+    sftp_store: FsspecStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_self: Removal, _directory: str) -> None:
+        raise KeyboardInterrupt
+
+    put(sftp_store, "/old/dir/file", b"old")
+    put(sftp_store, "/new/file", b"new")
+    with monkeypatch.context() as patch:
+        patch.setattr(Removal, "tree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sftp_store.move("/new", "/old")
+    work = tmp_path / "a root" / WORK
+    assert list(work.rglob("dir"))
+    sftp_store.check_access()
+    assert not list(work.iterdir())
+    assert contents(sftp_store, "/") == {"old": None, "old/file": b"new"}
 
 
 def test_links_lead_to_files_only(sftp_store: FsspecStore, tmp_path: Path) -> None:

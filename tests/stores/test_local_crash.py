@@ -97,6 +97,30 @@ def test_a_crash_between_taking_away_and_replacing(store: LocalStore, root: Path
     assert contents(again, "/src") == TREE
 
 
+CRASHED_REMOVAL = """
+import os, sys
+from davfusion.stores.local import LocalStore
+def crash(event, args):
+    if event == "os.remove" and args[0] == "y":
+        os._exit(9)
+store = LocalStore(sys.argv[1])
+sys.addaudithook(crash)
+store.move("/src", "/dst")
+"""
+
+
+def test_a_crash_while_what_was_replaced_is_removed(store: LocalStore, root: Path) -> None:
+    """Half of it is never brought back, whatever has become of the new since."""
+    put_tree(store, "/src", {"new": b"new"})
+    put_tree(store, "/dst", {"x": None, "x/y": b"old", "z": b"old"})
+    crashed = subprocess.run([sys.executable, "-c", CRASHED_REMOVAL, str(root)], check=False)
+    assert crashed.returncode == 9
+    assert contents(store, "/dst") == {"new": b"new"}
+    store.delete("/dst", is_dir=True)
+    assert contents(LocalStore(root), "/") == {}
+    assert left_over(root) == []
+
+
 def test_what_a_client_copies_is_never_taken_for_what_was_taken_away(
     store: LocalStore, root: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from davfusion.stores.memory import MemoryStore
 from davfusion.stores.retry import Effort, GivenUpError, RetryPolicy
 from davfusion.stores.retrying import RetryingStore
+from davfusion.stores.source import SMALL
 from davfusion.stores.store import (
     ABSENT,
     AlreadyExistsError,
@@ -19,6 +20,7 @@ from davfusion.stores.store import (
     Metadata,
     NoSuchFilesytemObjectError,
     ReadableStream,
+    StoreAccessError,
     StoreAutorizationError,
     TransientStoreError,
     Upload,
@@ -26,6 +28,7 @@ from davfusion.stores.store import (
 from davfusion.stores.wrapper import P, R, StoreWrapper
 from tests.conformance import BINARY, TREE, Source, contents, put, put_tree, read
 from tests.conformance_uploads import KeptUpload
+from tests.samples import SizedSource
 from tests.stores.clocks import Time
 
 LOST = "answer lost"
@@ -222,6 +225,32 @@ def test_a_source_that_cannot_seek_is_tried_once(store: RetryingStore, inner: Fa
     inner.trouble = transient(1)
     with pytest.raises(TransientStoreError):
         store.store_fileobject(Source(BINARY), "/file")
+    assert inner.tries == ["store_fileobject"]
+
+
+def test_a_small_one_that_tells_its_size_is_tried_again(
+    store: RetryingStore, inner: FailingStore
+) -> None:
+    inner.trouble = transient(2)
+    store.store_fileobject(SizedSource(BINARY), "/file")
+    assert inner.tries == ["store_fileobject"] * 3
+    assert store.get_file("/file") == BINARY
+
+
+@pytest.mark.parametrize("missing", [-1, 1])
+def test_a_small_one_of_another_size_is_refused(
+    store: RetryingStore, inner: FailingStore, missing: int
+) -> None:
+    with pytest.raises(StoreAccessError) as refused:
+        store.store_fileobject(SizedSource(BINARY, len(BINARY) + missing), "/file")
+    assert refused.value.status == 400
+    assert inner.tries == []
+
+
+def test_a_large_one_is_tried_once(store: RetryingStore, inner: FailingStore) -> None:
+    inner.trouble = transient(1)
+    with pytest.raises(TransientStoreError):
+        store.store_fileobject(SizedSource(b"", SMALL + 1), "/file")
     assert inner.tries == ["store_fileobject"]
 
 

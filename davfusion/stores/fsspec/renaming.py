@@ -29,6 +29,7 @@ _TELLING: Final = 60.0
 """Seconds; see apart()."""
 _WORK: Final = f"/{WORK}"
 _UPLOAD: Final = "upload-"
+_REMOVED: Final = "removed-"
 _REPLACED: Final = re.compile("replaced-([0-9]+)-[0-9a-f]{32}")
 """What is out of the way lies in it at the path where it belongs, so many names deep."""
 
@@ -116,7 +117,8 @@ class Renaming:
     def sweep(self, now: float) -> None:
         """Put right what a crash has left; `now` in UTC seconds.
 
-        What was out of the way comes back; uploads that began a day ago or earlier are removed.
+        What was out of the way comes back, unless the new stood already; uploads that began a day
+        ago or earlier are removed.
         """
         with self._share.lent(paths.ROOT) as backend:
             if self._share.stat_or_none(backend, _WORK) is None:
@@ -124,6 +126,8 @@ class Renaming:
             for name, found in self._share.listing_of_all(backend, _WORK).items():
                 if replaced := _REPLACED.fullmatch(name):
                     self._bring_back(backend, paths.join(_WORK, name), int(replaced[1]))
+                elif name.startswith(_REMOVED):
+                    self._delete(backend, paths.join(_WORK, name), is_dir=True)
                 elif name.startswith(_UPLOAD) and found["modified"] < now - DAY:
                     backend.remove(self._share.at(paths.join(_WORK, name)))
 
@@ -222,7 +226,12 @@ class Renaming:
             raise _OvertakenError(f"{dst} is being changed") from error
 
     def _delete_replaced(self, backend: Backend, aside: str) -> None:
+        """The new stands; a name of its own tells the next start so."""
+        removed = paths.join(_WORK, _REMOVED + uuid4().hex)
         try:
+            with suppress(StoreAutorizationError):  # SMB: there is a file open in it
+                self._rename(backend, aside, removed)
+                aside = removed
             self._delete(backend, aside, is_dir=True)
         except PartialFailureError:
             raise

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from davfusion.stores import paths
+from davfusion.stores.aside import Asides, UnnotedAsides
 from davfusion.stores.errors import InvalidPathValueError
 from davfusion.stores.fsspec.address import Address, parse
 from davfusion.stores.fsspec.backend import Backend
@@ -43,11 +44,19 @@ class FsspecStore(Store):
         self._connections = Connections(self._address.connect)
         self._share = FsspecShare(self._connections, self._address.root, self._address.top)
         self._clock = clock
+        self._asides: Asides = UnnotedAsides()
         self._changes = _changes(self._address.backend)(self._share)
 
     @property
     def features(self) -> Features:
         return self._address.backend.features
+
+    @property
+    def asides(self) -> Asides:
+        return self._asides
+
+    def note_asides(self, asides: Asides) -> None:
+        self._asides = asides
 
     def require_storable(self, path: str) -> None:
         if is_hidden(paths.check_path(path)):

@@ -68,7 +68,9 @@ class WorkFolder:
             _restore(box, path)
             raise
         fsync_directory(path.parent)
-        discard(box)
+        removed = self.new_path()
+        box.rename(removed)  # half of it must not come back
+        discard(removed)
 
     def _new_box(self, path: Path) -> Path:
         """A folder that says, also after a power loss, where its content belongs."""

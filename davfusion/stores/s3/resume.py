@@ -43,6 +43,11 @@ class Token(UploadToken):
     """Those of CreateMultipartUpload."""
 
 
+def token_of(upload_id: str) -> str:
+    """What abandon() wants to know of an upload that nobody goes on with."""
+    return Token(upload_id, 0, {}).text()
+
+
 class ResumableUpload:
     """One call of store_resumable for `key`; `upload` carries the token from try to try."""
 

@@ -7,10 +7,12 @@ are named in the docstrings where their number matters.
 import mimetypes
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, BinaryIO, Final
 
 from davfusion.stores import paths
+from davfusion.stores.aside import Asides
 from davfusion.stores.retry import DEFAULT_POLICY, Effort, RetryPolicy
 from davfusion.stores.s3 import leftovers
 from davfusion.stores.s3.bucket import BATCH, Bucket, Head
@@ -22,7 +24,7 @@ from davfusion.stores.s3.look import look, require_folder_suffix
 from davfusion.stores.s3.pages import unquoted
 from davfusion.stores.s3.quirks import Conditions
 from davfusion.stores.s3.read import open_range
-from davfusion.stores.s3.resume import ResumableUpload, abandon
+from davfusion.stores.s3.resume import ResumableUpload, abandon, token_of
 from davfusion.stores.s3.upload import LARGEST, MAX_PART, MIB, Uploader
 from davfusion.stores.source import Source, opened
 from davfusion.stores.store import (
@@ -119,6 +121,13 @@ class S3Store(Store):
 
     def require_storable(self, path: str) -> None:
         self._keys.require_storable(paths.check_path(path))
+
+    def note_asides(self, asides: Asides) -> None:
+        def note(key: str, upload_id: str) -> Callable[[], None]:
+            return asides.uploading(self._keys.path(key), token_of(upload_id))
+
+        self._uploader = replace(self._uploader, note=note)
+        self._copier = replace(self._copier, uploader=self._uploader)
 
     def check_access(self) -> None:
         """A request that shows whether the share can be served at all; then two that clean up.

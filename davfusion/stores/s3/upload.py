@@ -40,6 +40,12 @@ Entry = Mapping[str, Any]
 """A part as CompleteMultipartUpload names it."""
 SendPart = Callable[[str, Range], Entry]
 """(upload id, range) -> the entry of that part."""
+NoteUpload = Callable[[str, str], Callable[[], None]]
+"""(key, upload id) -> what is to be called once nothing is left of the upload."""
+
+
+def _unnoted(_key: str, _upload: str) -> Callable[[], None]:
+    return lambda: None
 
 
 def part_length(size: int, part_size: int) -> int:
@@ -92,6 +98,8 @@ class Uploader:
     md5: bool
     threshold: int
     part_size: int
+    note: NoteUpload = _unnoted
+    """For uploads that no other process goes on with."""
 
     def write(
         self, key: str, source: Source, fields: Mapping[str, Any], if_etag: str | None
@@ -174,14 +182,17 @@ class Uploader:
 
     @contextmanager
     def _aborted_on_failure(self, key: str, upload: str) -> Iterator[None]:
+        ended = self.note(key, upload)
         try:
             yield
         except BaseException:
             try:
                 abort(self.bucket, key, upload)
+                ended()
             except StoreAccessError as error:
-                _log.warning("an unfinished upload stays behind: %s", error)
+                _log.warning("an unfinished upload stays behind until the next start: %s", error)
             raise
+        ended()
 
     def _call(self, operation: str, key: str, **fields: Any) -> Mapping[str, Any]:
         call = getattr(self.bucket.client, operation)
