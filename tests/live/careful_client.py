@@ -141,7 +141,8 @@ class Client:
         response, body = self._ask(change.method, change.path, content, **headers)
         if response.status == 503:
             raise AskedToWaitError(change, body)
-        assert response.status in (201, 204), (str(change), response.status, body)
+        said = (str(change), response.status, body, list(self._latest))
+        assert response.status in (201, 204), said
         self._unanswered = None
         self.changes += 1
         self.tree = change.applied(self.tree)
@@ -160,7 +161,7 @@ class Client:
         last = self._rng.randrange(first, len(content))
         response, body = self._ask("GET", path, Range=f"bytes={first}-{last}")
         seen = Node(content, response.headers["ETag"])
-        assert response.status == 206, (path, response.status, body)
+        assert response.status == 206, (path, response.status, body, list(self._latest))
         assert body == content[first : last + 1], (path, first, last, len(body))
         assert seen.same(tree[path]), (path, seen, tree[path])
         tree[path] = seen

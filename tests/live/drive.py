@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -110,11 +110,13 @@ def keys(client: Any, bucket: str, prefix: str = "") -> set[str]:
 
 
 def contents(client: Any, bucket: str, prefix: str = "") -> dict[str, bytes]:
-    """All files of a bucket that nobody changes just now, by what follows `prefix` in the key."""
-    return {
-        key.removeprefix(prefix): client.get_object(Bucket=bucket, Key=key)["Body"].read()
-        for key in keys(client, bucket, prefix)
-    }
+    """All files of a bucket by what follows `prefix` in the key, but for those gone meanwhile."""
+    found = {}
+    for key in keys(client, bucket, prefix):
+        with suppress(client.exceptions.NoSuchKey):
+            content = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+            found[key.removeprefix(prefix)] = content
+    return found
 
 
 def unfinished_uploads(client: Any, bucket: str) -> list[Any]:
