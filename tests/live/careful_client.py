@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from defusedxml.ElementTree import fromstring
 
-from davfusion.stores.paths import is_below, join
+from davfusion.stores.paths import ancestors, is_below, join
 from tests.live.promises import FOLDER, Change, Node, Tree, at_and_below, differences
 
 D = "{DAV:}"
@@ -27,7 +27,7 @@ CHANGES = {
     "put": 10, "rewrite": 6, "large": 0.4, "delete": 3, "make": 4, "move": 4, "copy": 3,
     "move folder": 3, "copy folder": 2, "delete folder": 1,
 }  # fmt: skip
-TRIES = 100
+TRIES, PAUSE = 100, 0.05
 
 
 class HalfAnsweredError(Exception):
@@ -36,6 +36,10 @@ class HalfAnsweredError(Exception):
 
 class AskedToWaitError(Exception):
     """503: the change may be asked for again later."""
+
+
+class UnsettledError(Exception):
+    """What a killed process has begun at the destination of a COPY or MOVE goes on changing."""
 
 
 BROKEN = (OSError, HTTPException, HalfAnsweredError)
@@ -88,16 +92,18 @@ class Client:
             change = self._change(kind)
         self._carry_out(change)
 
-    def recover(self, *, was_graceful: bool = False) -> None:
+    def recover(self, *, was_graceful: bool = False, is_settled: bool = True) -> None:
         """Connect anew, and read all: what was acknowledged must be there.
 
         A change without an answer has been carried out or not; not, if the server was asked to
-        stop.
+        stop. Unless `is_settled`, what there is at its destination may change while it is read:
+        UnsettledError.
         """
         self._connection.close()
         self._connection = self._connect()
-        seen = self._read_tree(self.home)
-        change, self._unanswered = self._unanswered, None
+        change = self._unanswered
+        seen = self._read_tree(self.home, None if is_settled or not change else change.destination)
+        self._unanswered = None
         if change is None or was_graceful:
             broken = differences(seen, self.tree)
         else:
@@ -110,13 +116,14 @@ class Client:
 
     def _try_again(self) -> None:
         for _ in range(TRIES):
-            with suppress(*BROKEN, AskedToWaitError):
+            with suppress(*BROKEN, AskedToWaitError, UnsettledError):
                 change, before = self._unanswered, self.tree
-                self.recover()
-                if change is not None and not differences(self.tree, before):
+                self.recover(is_settled=False)
+                if change is not None and not change.is_seen(before, self.tree):
                     # The store may still be at what the killed process has asked it for.
                     self._carry_out(change)
                 return
+            time.sleep(PAUSE)
         raise AssertionError("no connection lasts")
 
     def _connect(self) -> HTTPConnection:
@@ -166,16 +173,21 @@ class Client:
         assert seen.same(tree[path]), (path, seen, tree[path])
         tree[path] = seen
 
-    def _read_tree(self, folder: str) -> dict[str, Node]:
-        """All there is at and below the path, read whole."""
+    def _read_tree(self, folder: str, unsettled: str | None = None) -> dict[str, Node]:
+        """All there is at and below the path, read whole.
+
+        UnsettledError if it changes meanwhile at or below `unsettled`.
+        """
         seen = {}
         for path, etag in self._listed(folder).items():
             if etag is None:
                 seen[path] = FOLDER
                 continue
             response, body = self._ask("GET", path)
-            assert response.status == 200, (path, response.status, body)
-            assert response.headers["ETag"] == etag, (path, response.headers["ETag"], etag)
+            found = response.status, response.headers["ETag"]
+            if found != (200, etag) and unsettled in (path, *ancestors(path)):
+                raise UnsettledError(path, found, etag)
+            assert found == (200, etag), (path, found, etag, body)
             seen[path] = Node(body, etag)
         return seen
 

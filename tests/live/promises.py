@@ -91,6 +91,10 @@ class Change:
         gone = [self.destination, self.path] if self.method == "MOVE" else [self.destination]
         return without(tree, *gone) | copies
 
+    def is_seen(self, before: Tree, seen: Tree) -> bool:
+        """Whether it has been carried out as a whole, by the look of it."""
+        return bool(differences(seen, before)) and not differences(seen, self.applied(before))
+
     def broken_promises(self, before: Tree, seen: Tree, written: Set[int]) -> list[str]:
         """What may not be seen after the change has been begun and perhaps carried out.
 
