@@ -37,14 +37,11 @@ fuzz: $(VENV)/developing
 client-%: $(VENV)/developing
 	$(BIN)/pytest $(CLIENTS) -k "$*"
 
-# Two profiles of Joplin's command line app. CI leaves it out: it takes minutes to install, and on Debian
-# the package libsecret-1-dev.
-client-joplin: $(VENV)/developing $(VENV)/joplin/node_modules
-	PATH="$(CURDIR)/$(VENV)/joplin/node_modules/.bin:$$PATH" \
-		$(BIN)/pytest $(CLIENTS) -k joplin
+client-joplin: $(BIN)/joplin
 
-$(VENV)/joplin/node_modules:
-	npm install --no-fund --no-audit --prefix $(VENV)/joplin joplin@3.5.1
+# Without it, the test of Joplin is left out, in CI too.
+$(BIN)/joplin: tests/install-joplin | $(BIN)/python
+	timeout -k 10 240 $< $(VENV) || echo "LEFT OUT: the test that needs joplin: $< has failed" >&2
 
 # Against rclone and stock wsgidav, into docs/performance.md; about twenty minutes, on a machine that
 # does nothing else. BENCH="--only s3/list --reps 1" passes options.
@@ -62,7 +59,8 @@ format: $(VENV)/developing
 	$(BIN)/ruff format
 
 # What CI runs.
-check: lint
+check:
+	$(MAKE) -j 2 lint $(BIN)/joplin
 	$(MAKE) -j 2 test-all wheel
 
 wheel: $(VENV)/developing

@@ -153,9 +153,14 @@ def started(server: Serving) -> Iterator[None]:
     assert "Traceback" not in server.log.read_text(), server.log.read_text()
 
 
+def installed(name: str) -> str | None:
+    """The path of a program, of the system or beside this Python."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+
+
 def program(name: str) -> str:
     """The path of a client program; without it the test is left out, in CI it fails."""
-    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    found = installed(name)
     if found is None:
         missing = f"{name} is not installed: run tests/install-clients"
         if os.environ.get("CI") == "true":
