@@ -8,6 +8,9 @@ CLIENTS := $(addprefix tests/live/,test_client_libraries.py test_clients.py test
 # A worker that has no test left takes some of the others': the slow ones lie next to each other.
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
+# The tests start hundreds of servers: each would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: serve test test-slow test-all test-kills fuzz bench lint format check wheel clean
 
 serve: $(VENV)/installed files
