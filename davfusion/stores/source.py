@@ -204,18 +204,19 @@ class Slice:
     def md5(self) -> bytes:
         """The digest of the whole slice, which is then back at its beginning."""
         digest = hashlib.md5(usedforsecurity=False)
-        for block in self._blocks():
+        for block in self.blocks():
             digest.update(block)
         return digest.digest()
 
     def crc32(self) -> bytes:
         """As md5; four bytes, the first the highest."""
         checksum = 0
-        for block in self._blocks():
+        for block in self.blocks():
             checksum = zlib.crc32(block, checksum)
         return checksum.to_bytes(4)
 
-    def _blocks(self) -> Iterator[bytes]:
+    def blocks(self) -> Iterator[bytes]:
+        """All of the slice from its beginning, where it is again in the end."""
         self.seek(0)
         yield from iter(lambda: self.read(COPY_BUFFER), b"")
         self.seek(0)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from davfusion.cache.listings import ListingTable
 from davfusion.cache.metadata_caching_store import MetadataCachingStore
 from davfusion.cache.multiprocessing_caching_store import MultiprocessingCachingStore
 from davfusion.stores.dropbox import DropboxStore
+from davfusion.stores.dropbox.content import MIB
 from davfusion.stores.dropbox.names import ASIDE
 from davfusion.stores.retrying import RetryingStore
 from davfusion.stores.store import Store
@@ -101,6 +103,41 @@ def share(dropbox: Any, tmp_path: Path) -> Iterator[Share]:
     share = Share(dropbox, tmp_path)
     yield share
     share.close()
+
+
+LARGE = bytes(range(256)) * (20 * MIB // 256)
+
+
+@pytest.mark.parametrize("content", [LARGE, b"small"], ids=len)
+@pytest.mark.parametrize("lost", [-1, 20])
+def test_an_upload_whose_answer_was_lost_is_done(
+    share: Share, dropbox: Any, content: bytes, lost: int
+) -> None:
+    share.client.put("/file", b"old")
+    share.send()
+    dropbox.control(faults=[{"endpoint": ".*upload", "times": 1, "drop_response_after": lost}])
+    share.client.put("/file", content)
+    share.send()
+    assert dropbox.report()["faults"][0]["times"] == 0
+    assert share.tree() == {"file"}
+    assert share.other.read("/served/file") == content
+
+
+def test_a_large_upload_that_breaks_off_goes_on_in_parts(share: Share, dropbox: Any) -> None:
+    dropbox.control(
+        faults=[
+            {"endpoint": ".*upload", "times": 1, "drop_request_after": 18 * MIB},
+            {"endpoint": ".*append_v2", "times": 1, "drop_request_after": MIB},
+        ]
+    )
+    share.client.put("/file", LARGE)
+    servers.requests_of(dropbox)
+    share.send()
+    sent = Counter(servers.requests_of(dropbox))
+    assert (sent["upload"], sent["upload_session/start"]) == (1, 1)
+    assert sent["upload_session/append_v2"] <= 5  # of 3, two of which may have gone twice
+    assert share.tree() == {"file"}
+    assert share.other.read("/served/file") == LARGE
 
 
 @pytest.mark.parametrize("is_sent", [False, True])

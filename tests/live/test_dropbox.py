@@ -3,15 +3,17 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from davfusion.stores.dropbox.content import MIB
 from davfusion.stores.dropbox.credentials import Credentials, keep
 from tests.live.drive import ask, cache_of, eventually, get, journal, move, put, wait_for_drain
+from tests.live.held_line import held_line
 from tests.live.serving import Serving, serving
 from tests.live.test_faults import work
 
@@ -159,6 +161,34 @@ def test_another_devices_changes_show_without_polling(share: Serving, dropbox: A
         assert ask(share, "GET", "/Folder/file").status == 404
         time.sleep(0.1)
     assert cost(dropbox) == {}
+
+
+@pytest.mark.parametrize("end", [Serving.stop, Serving.kill])
+def test_a_large_file_that_was_on_its_way_goes_on_in_parts(
+    dropbox: Any, tmp_path: Path, end: Callable[[Serving], None]
+) -> None:
+    """Below 150 MiB all goes by one request, as long as nothing comes between."""
+    content = random.Random(1).randbytes(60 * MIB)
+    with held_line(int(dropbox.host.rpartition(":")[2]), 20 * MIB) as line:
+        env = {"DROPBOX_API_CONTENT_HOST": f"127.0.0.1:{line.port}"}
+        options = ("--write-back-delay", "0")
+        with serving("dropbox:", tmp_path, *options, env=env) as server:
+            put(server, "/large", content)
+            assert eventually(lambda: journal(server, "SELECT progress FROM pending")[0][0] > 0)
+            noted = "SELECT token FROM pending WHERE token IS NOT NULL"
+            assert eventually(lambda: journal(server, noted))
+            end(server)
+            line.open()
+            cost(dropbox)
+            server.start()
+            assert get(server, "/large") == content
+            wait_for_drain(server)
+            sent = cost(dropbox)
+            assert (sent["upload"], sent["upload_session/append_v2"]) == (0, 8)
+            assert dropbox.other.read("/large") == content
+            put(server, "/other", content)
+            wait_for_drain(server)
+            assert cost(dropbox)["upload"] == 1
 
 
 @pytest.mark.usefixtures("many")

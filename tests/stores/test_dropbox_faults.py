@@ -41,7 +41,8 @@ TWELVE = b"0123456789ab" * MIB
 def store(dropbox: Any) -> Iterator[DropboxStore]:
     """A store that sends in parts from 8 MiB on, and does not wait between tries."""
     del dropbox
-    store = DropboxStore(part_size=4 * MIB, retry=RetryPolicy(first=0, sleep=lambda _: None))
+    retry = RetryPolicy(first=0, sleep=lambda _: None)
+    store = DropboxStore(threshold=8 * MIB, part_size=4 * MIB, retry=retry)
     yield store
     store.reconnect()
 

@@ -86,6 +86,7 @@ def test_deleting_500_files(store: DropboxStore, dropbox: Any, requests: Any) ->
 
 
 def test_one_file(store: DropboxStore, requests: Any) -> None:
+    in_parts = DropboxStore(threshold=12 * MIB, part_size=4 * MIB)
     first = put(store, "/file", b"first")
     assert requests() == {"upload": 1}
     put(store, "/file", b"second", if_etag=first["etag"])
@@ -105,8 +106,11 @@ def test_one_file(store: DropboxStore, requests: Any) -> None:
     store.delete("/new/name")
     assert requests() == {"get_metadata": 1, "delete_v2": 1}
     put(store, "/large", b"x" * (12 * MIB))
+    assert requests() == {"upload": 1}
+    put(in_parts, "/large", b"x" * (12 * MIB))
     sent = {"start": 1, "append_v2": 3, "finish_batch_v2": 1}
     assert requests() == {f"upload_session/{step}": count for step, count in sent.items()}
+    in_parts.reconnect()
 
 
 def test_replacing_a_folder(store: DropboxStore, requests: Any) -> None:

@@ -13,6 +13,7 @@ from davfusion.stores import connection
 from davfusion.stores.background import BackgroundPool
 from davfusion.stores.dropbox import credentials
 from davfusion.stores.dropbox.errors import dropbox_errors
+from davfusion.stores.dropbox.streaming import streaming_session
 from davfusion.stores.errors import StoreAutorizationError
 
 CONNECTIONS: Final = 32
@@ -73,6 +74,6 @@ def make_client(who: credentials.Credentials) -> Any:
         max_retries_on_error=0,
         max_retries_on_rate_limit=0,
         user_agent=f"davfusion/{__version__}",
-        session=dropbox.create_session(CONNECTIONS),
+        session=streaming_session(CONNECTIONS),
         timeout=(CONNECT_SECONDS, READ_SECONDS),
     )

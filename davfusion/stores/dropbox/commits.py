@@ -20,6 +20,11 @@ from davfusion.stores.store import StoreAccessError
 BATCH: Final = 1000
 """Files of one request, the most Dropbox takes."""
 
+LARGE_AT_ONCE: Final = 4
+"""Requests on their way that wait for the turn at their end."""
+TURN_SECONDS: Final = 20
+"""The longest of such a wait: nothing is sent meanwhile, which Dropbox bears for a while only."""
+
 _Waiting = tuple[Any, "Future[Any]"]
 
 
@@ -29,6 +34,7 @@ class Commits:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._turn = threading.Lock()
+        self._late = threading.BoundedSemaphore(LARGE_AT_ONCE)
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
 
@@ -46,6 +52,19 @@ class Commits:
         finally:
             if is_free:
                 self._turn.release()
+
+    @contextmanager
+    def late_turn(self) -> Iterator["LateTurn | None"]:
+        """What has the turn until the block ends, once it takes it; None: too many others do so."""
+        if not self._late.acquire(blocking=False):
+            yield None
+            return
+        turn = LateTurn(self._turn)
+        try:
+            yield turn
+        finally:
+            turn.give_back()
+            self._late.release()
 
     def finish(self, arg: Any) -> Any:
         """The metadata of the file that an UploadSessionFinishArg makes.
@@ -80,6 +99,24 @@ class Commits:
                 future.set_result(result.get_success())
             else:
                 future.set_exception(FinishError(arg.commit.path, tags(result.get_failure())))
+
+
+class LateTurn:
+    """The turn of a request that takes minutes, and commits in its last moment."""
+
+    def __init__(self, turn: threading.Lock) -> None:
+        self._turn = turn
+        self._is_taken = False
+
+    def take(self) -> None:
+        """Return when nobody else writes, or after TURN_SECONDS: Dropbox may refuse it then."""
+        self._is_taken = self._is_taken or self._turn.acquire(timeout=TURN_SECONDS)
+
+    def give_back(self) -> None:
+        """Let others write, if it was taken."""
+        if self._is_taken:
+            self._turn.release()
+        self._is_taken = False
 
 
 class FinishError(Exception):

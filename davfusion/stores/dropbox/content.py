@@ -3,7 +3,7 @@
 from hashlib import sha256
 from typing import Any, Final
 
-from davfusion.stores.source import Source
+from davfusion.stores.source import Slice, Source
 from davfusion.stores.store import TransientStoreError
 
 MIB: Final = 1024 * 1024
@@ -23,8 +23,19 @@ def content_hash(digests: bytes) -> str:
     return sha256(digests).hexdigest()
 
 
+def source_hash(source: Source) -> str:
+    """Dropbox's content_hash of all of `source`, read block by block."""
+    digests = bytearray()
+    for start in range(0, source.size, BLOCK):
+        digest = sha256()
+        for piece in Slice(source, start, min(BLOCK, source.size - start)).blocks():
+            digest.update(piece)
+        digests += digest.digest()
+    return content_hash(bytes(digests))
+
+
 def read_all(source: Source, start: int, length: int) -> bytes:
-    """The SDK sends nothing but bytes: `length` of them are in memory at once."""
+    """`length` bytes, in memory at once."""
     data = bytearray()
     while len(data) < length:
         data += source.read_at(start + len(data), length - len(data))

@@ -59,7 +59,13 @@ class Session:
             self._note(token, last, send(last), sent)
             self._upload.confirm()
             self._source.require_uninterrupted()
-            return self._finish(token)
+            digest = content_hash(b"".join(self._digests[n] for n in sorted(self._digests)))
+            return self._finish(token, digest)
+
+    def finish(self, token: Token, digest: str) -> Any:
+        """Make the file of a session that has all; a later try can do so by `token`."""
+        with self._kept_for_another_try():
+            return self._finish(token, digest)
 
     def _is_last(self, part: Range) -> bool:
         _, start, length = part
@@ -113,8 +119,7 @@ class Session:
             token.sent.append(number)
             self._upload.begun(token.text())
 
-    def _finish(self, token: Token) -> Any:
-        digest = content_hash(b"".join(self._digests[n] for n in sorted(self._digests)))
+    def _finish(self, token: Token, digest: str) -> Any:
         try:
             arg = finish_arg(token.session_id, self._source.size, self._commit)
             stored = self._commits.finish(arg)

@@ -24,6 +24,7 @@ from davfusion.stores.dropbox.read import open_range
 from davfusion.stores.dropbox.relocate import Relocation
 from davfusion.stores.dropbox.removal import Removal
 from davfusion.stores.dropbox.session import LARGEST
+from davfusion.stores.dropbox.streaming import LARGEST_REQUEST
 from davfusion.stores.dropbox.upload import Once, Uploader, commit_info
 from davfusion.stores.feed import Feed
 from davfusion.stores.retry import DEFAULT_POLICY, Effort, RetryPolicy
@@ -66,8 +67,8 @@ class DropboxStore(Store):
     """What lies below `folder` of a Dropbox ("": all of it).
 
     The login is that of `token_file` (None: as credentials.py finds one). A file of `threshold`
-    bytes or more is sent in parts of `part_size`, a multiple of 4 MiB: the SDK holds what it sends
-    by one request in memory.
+    bytes (at most 150 MiB) or more is sent in parts of `part_size`, a multiple of 4 MiB. So is
+    one of `part_size` that cannot be read twice, and one of which a try broke off in the middle.
 
     Removing many files repeats each of its requests by `retry` and then raises
     PartialFailureError; all else is tried once.
@@ -78,7 +79,7 @@ class DropboxStore(Store):
         folder: str = "",
         *,
         token_file: Path | None = None,
-        threshold: int = 8 * MIB,
+        threshold: int = LARGEST_REQUEST,
         part_size: int = 8 * MIB,
         retry: RetryPolicy = DEFAULT_POLICY,
         clock: Callable[[], float] = time.time,
@@ -164,7 +165,7 @@ class DropboxStore(Store):
         modified: float | None = None,
         content_type: str | None = None,
     ) -> Metadata:
-        """As the contract says; one request, two while others write, more for a large file.
+        """As the contract says; one request, two while others write, more from `threshold` on.
 
         Dropbox keeps no types, and times in whole seconds.
         """
@@ -198,7 +199,7 @@ class DropboxStore(Store):
         require_storable(path)
         when = self._clock() if modified is None else modified
         commit = commit_info(self._places.remote(path), if_etag, when)
-        source = opened(fileobject, upload, LARGEST, self._uploader.threshold, self._retry)
+        source = opened(fileobject, upload, LARGEST, self._uploader.held, self._retry)
         return metadata_of(self._uploader.write(source, commit, upload))
 
     def delete(self, path: str, is_dir: bool = False) -> None:

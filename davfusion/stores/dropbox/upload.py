@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from dropbox import files
 
-from davfusion.stores.dropbox.commits import Commits, FinishError, finish_arg
-from davfusion.stores.dropbox.content import block_digests, content_hash, read_all, verified
+from davfusion.stores.dropbox.commits import Commits
 from davfusion.stores.dropbox.errors import dropbox_errors
 from davfusion.stores.dropbox.session import Session
-from davfusion.stores.source import Source
+from davfusion.stores.dropbox.whole import Whole
+from davfusion.stores.source import Passing, Source
 from davfusion.stores.store import ABSENT, ConflictError, InterruptEvent, Upload
 
 _REV: Final = re.compile(r"[0-9a-f]{9,}")
@@ -65,37 +65,22 @@ class Uploader:
     threshold: int
     part_size: int
 
+    @property
+    def held(self) -> int:
+        """Bytes from which on a source that cannot seek is not held in memory, but in parts."""
+        return min(self.threshold, self.part_size)
+
     def write(self, source: Source, commit: Any, upload: Upload) -> Any:
         """Store `source` and return the metadata; on any failure nothing has been stored."""
         with source.unwrapped(), dropbox_errors(f"dropbox:{commit.path}"):
             source.require_uninterrupted()
-            if source.size >= self.threshold:
+            if self._is_in_parts(source, upload):
                 return Session(self.commits, source, commit, upload).write(self.part_size)
-            data = read_all(source, 0, source.size)
             if upload.token is not None:
                 upload.begun(None)
-            upload.confirm()
-            source.require_uninterrupted()
-            digest = content_hash(block_digests(data))
-            stored = verified(self._small(data, commit, digest), digest)
-            upload.sent(source.size)
-            return stored
+            return Whole(self.commits, source, commit, upload, self.part_size).write()
 
-    def _small(self, data: bytes, commit: Any, digest: str) -> Any:
-        """One request where nobody else writes; else two, of which many share the second."""
-        client = self.commits.client
-        with self.commits.turn_if_free() as is_free:
-            if is_free:
-                return client.files_upload(
-                    data,
-                    commit.path,
-                    mode=commit.mode,
-                    client_modified=commit.client_modified,
-                    strict_conflict=True,
-                    content_hash=digest,
-                )
-        begun = client.files_upload_session_start(data, close=True, content_hash=digest)
-        try:
-            return self.commits.finish(finish_arg(begun.session_id, len(data), commit))
-        except FinishError as refused:
-            raise refused.error from refused
+    def _is_in_parts(self, source: Source, upload: Upload) -> bool:
+        """Also what an earlier try broke off of, and what cannot be read twice."""
+        is_begun = upload.token is not None and source.size >= self.part_size
+        return isinstance(source, Passing) or source.size >= self.threshold or is_begun
