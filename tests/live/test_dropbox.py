@@ -179,7 +179,7 @@ def test_a_large_file_that_was_on_its_way_goes_on_in_parts(
             assert eventually(lambda: journal(server, noted))
             end(server)
             line.open()
-            cost(dropbox)
+            assert eventually(lambda: cost(dropbox)["upload"])  # it has been noticed there
             server.start()
             assert get(server, "/large") == content
             wait_for_drain(server)
