@@ -108,8 +108,8 @@ class OpenShare:
     state_path: Path
     """The database of locks and properties."""
     warming: threading.Thread
-    """Ends when what a client will want first is known, and what a crash has left is in order,
-    however long that takes."""
+    """Ends when what a client will want first is known, and it has been tried to bring in order
+    what a crash has left, however long that takes."""
 
 
 def open_share(prepared: PreparedShare) -> OpenShare:
@@ -146,8 +146,16 @@ def open_share(prepared: PreparedShare) -> OpenShare:
 def _begin(config: ShareConfig, target: Store, store: Store, folder: CacheFolder) -> None:
     if _expiration(config, target):
         warm_up(target, store)
-    while not (config.read_only or folder.asides.settle(store, target)):
+    if not config.read_only:
+        folder.asides.settle(store, target)
+        threading.Thread(target=_keep_in_order, args=(target, store, folder), daemon=True).start()
+
+
+def _keep_in_order(target: Store, store: Store, folder: CacheFolder) -> None:
+    """Settle what could not be settled, and what fails from now on; never returns."""
+    while True:
         time.sleep(_LONGEST_PAUSE)
+        folder.asides.settle(store, target)
 
 
 def warm_up(target: Store, store: Store) -> None:

@@ -43,6 +43,9 @@ CREATE TABLE IF NOT EXISTS upload (
 );
 """
 _NOBODY: Final = 0
+_STANDS: Final = 1
+_FAILED: Final = 2
+"""Stands, too; but the client has been told that nothing came of it."""
 _SECONDS: Final = 2.0
 """By which a time may have been rounded that a service has kept."""
 Tree = dict[str, Metadata]
@@ -74,8 +77,9 @@ class NotedAsides:
                 notes.stand(_tree(store, dst))
             _put_in_place(store, notes)
         except BaseException:
+            notes.is_failure = True
             with self._unless_refused():
-                self._is_settled(store, notes, is_failure=True)
+                self._is_settled(store, notes)
             raise
         with self._unless_refused():
             notes.end()
@@ -108,7 +112,7 @@ class NotedAsides:
         return partial(self._forget_upload, number)
 
     def settle(self, store: Store, service: Store) -> bool:
-        """Bring in order what processes that have ended have left; whether nothing is left.
+        """Bring in order what has ended early or failed and been left; whether nothing is left.
 
         `service` is what is below the caches of `store`.
         """
@@ -156,15 +160,16 @@ class NotedAsides:
         if not self._path.exists():
             return
         for aside, dst, process, stands in self._database.rows("SELECT * FROM aside"):
-            notes = _Notes(self._database, aside, dst, stands=bool(stands))
+            notes = _Notes(self._database, aside, dst)
+            notes.stands, notes.is_failure = bool(stands), stands == _FAILED
             if not (process and is_running(process)) and notes.take_over(process):
                 yield notes
 
-    def _is_settled(self, store: Store, notes: "_Notes", *, is_failure: bool = False) -> bool:
+    def _is_settled(self, store: Store, notes: "_Notes") -> bool:
         """False where that failed, and is to be tried again."""
         try:
             self._doubt((notes.aside, notes.dst))
-            _settle(store, notes, is_failure=is_failure)
+            _settle(store, notes)
         except StoreAccessError as error:
             _log.warning("%s cannot be brought in order now: %s", notes.aside, error)
             notes.leave()
@@ -180,7 +185,7 @@ def _noting(*refusals: type[Exception]) -> Iterator[None]:
         raise StoreSpaceLimitError(f"the cache's disk takes no notes ({error})") from error
 
 
-def _settle(store: Store, notes: "_Notes", *, is_failure: bool) -> None:
+def _settle(store: Store, notes: "_Notes") -> None:
     """Have the old or the new in its place, and nothing beside it.
 
     After a failure the old, if it stands as it was; else the new, if all of it stood.
@@ -188,7 +193,7 @@ def _settle(store: Store, notes: "_Notes", *, is_failure: bool) -> None:
     built = _tree(store, notes.aside)
     if not notes.are_ours(store, built):
         _log.warning("%s, left by a crash, has been changed since, and stays", notes.aside)
-    elif notes.stands and notes.are_all(built) and notes.gives_way(store, is_begun=is_failure):
+    elif notes.stands and notes.are_all(built) and notes.gives_way(store):
         _put_in_place(store, notes)
         _log.warning("%s was being replaced when that broke off, and now is", notes.dst)
     elif built:
@@ -255,11 +260,14 @@ def _digest(store: Store, path: str) -> bytes:
 class _Notes:
     """What is noted of one aside."""
 
-    def __init__(self, database: Database, aside: str, dst: str, *, stands: bool = False) -> None:
+    def __init__(self, database: Database, aside: str, dst: str) -> None:
         self._database = database
         self.aside = aside
         self.dst = dst
-        self.stands = stands
+        self.stands = False
+        """Whether all of it has been built."""
+        self.is_failure = False
+        """Whether the client has been told that nothing came of it."""
 
     def begin(self) -> None:
         """Nothing has been made so far."""
@@ -272,7 +280,7 @@ class _Notes:
     def stand(self, replaced: Tree) -> None:
         """All has been built that will replace that."""
         self._add(replaced)
-        self._execute("UPDATE aside SET stands = 1 WHERE path = ?", self.aside)
+        self._execute("UPDATE aside SET stands = ? WHERE path = ?", _STANDS, self.aside)
         self.stands = True
 
     def end(self) -> None:
@@ -283,7 +291,9 @@ class _Notes:
 
     def leave(self) -> None:
         """To whom comes next."""
-        self._execute("UPDATE aside SET process = ? WHERE path = ?", _NOBODY, self.aside)
+        stands = (_FAILED if self.is_failure else _STANDS) if self.stands else 0
+        sql = "UPDATE aside SET process = ?, stands = ? WHERE path = ?"
+        self._execute(sql, _NOBODY, stands, self.aside)
 
     def take_over(self, process: int) -> bool:
         """From a process that has ended or left it; False where another was quicker."""
@@ -299,14 +309,14 @@ class _Notes:
         """Whether nothing that has been built is missing."""
         return built.keys() == self._noted(self.aside).keys()
 
-    def gives_way(self, store: Store, *, is_begun: bool) -> bool:
-        """Whether nobody else has put anything at `dst`; with `is_begun`, and some of it is new.
+    def gives_way(self, store: Store) -> bool:
+        """Whether nobody else has put anything at `dst`; after a failure, and some of it is new.
 
         To be asked while all that has been built is there.
         """
         now, before, built = _tree(store, self.dst), self._noted(self.dst), self._noted(self.aside)
         new = [p for p, m in now.items() if p not in before or not before[p].is_found(store, p, m)]
-        if is_begun and not new and now.keys() == before.keys():
+        if self.is_failure and not new and now.keys() == before.keys():
             return False
         copies = [(path, paths.rebase(path, self.dst, self.aside)) for path in new]
         return all(at in built and _are_alike(store, path, at) for path, at in copies)

@@ -349,6 +349,37 @@ def test_it_is_tried_again_until_the_store_answers(piecewise: Place, source: Mem
     asides.close()
 
 
+class Away(StoreWrapper):
+    """A service that is away from its first move on."""
+
+    is_away = False
+
+    def _call(self, method: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.is_away:
+            raise TransientStoreError("away")
+        return super()._call(method, *args, **kwargs)
+
+    def move(self, path_to_src: str, path_to_dest: str, *, replace: bool = True) -> None:
+        self.is_away = True
+        super().move(path_to_src, path_to_dest, replace=replace)
+
+
+@pytest.mark.parametrize("src", ["/file", "/folder"])
+def test_what_was_refused_is_not_done_at_a_later_start(
+    tmp_path: Path, source: MemoryStore, src: str
+) -> None:
+    place = Place(tmp_path, "local", through)
+    old = put_old(place, src)
+    with (
+        closing(through(Away(place.service), place.folder)) as share,
+        pytest.raises(TransientStoreError),
+    ):
+        copy_between(source, src, share, "/in/dst")
+    assert any(name.startswith(".davfusion-") for name in contents(place.service, "/in"))
+    place.start()
+    assert contents(place.service, "/in") == old
+
+
 def test_a_folder_with_a_name_of_files_that_stay_here(tmp_path: Path, source: MemoryStore) -> None:
     place = Place(tmp_path, "local", through)
     with place.process() as share:
