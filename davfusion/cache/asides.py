@@ -100,7 +100,7 @@ class NotedAsides:
             db.execute("UPDATE aside SET process = ?", (_NOBODY,))
             db.execute("UPDATE upload SET process = ?", (_NOBODY,))
 
-    def uploading(self, path: str, token: str) -> Callable[[], None]:
+    def uploading(self, path: str, token: str) -> Callable[[bool], None]:
         """As stores.aside.Asides; on a full disk, nothing is noted."""
         try:
             with self._database.transaction(silent=True) as db:
@@ -108,8 +108,8 @@ class NotedAsides:
                 number = db.execute("INSERT INTO upload VALUES (?, ?, ?)", values).lastrowid
         except (sqlite3.Error, OSError) as error:
             _log.warning("a crash would leave an unfinished upload of %s: %s", path, error)
-            return lambda: None
-        return partial(self._forget_upload, number)
+            return lambda _is_left: None
+        return partial(self._end_upload, number)
 
     def settle(self, store: Store, service: Store) -> bool:
         """Bring in order what has ended early or failed and been left; whether nothing is left.
@@ -138,15 +138,18 @@ class NotedAsides:
                 return False
             except StoreAccessError as error:
                 _log.warning("an unfinished upload of %s stays behind: %s", path, error)
-            self._forget_upload(number)
+            self._end_upload(number, False)
         return True
 
-    def _forget_upload(self, number: int | None) -> None:
+    def _end_upload(self, number: int | None, is_left: bool) -> None:
         with (
             suppress(sqlite3.Error, OSError),  # then it is abandoned once more, at a start
             self._database.transaction(silent=True) as db,
         ):
-            db.execute("DELETE FROM upload WHERE rowid = ?", (number,))
+            if is_left:
+                db.execute("UPDATE upload SET process = ? WHERE rowid = ?", (_NOBODY, number))
+            else:
+                db.execute("DELETE FROM upload WHERE rowid = ?", (number,))
 
     @contextmanager
     def _unless_refused(self) -> Iterator[None]:

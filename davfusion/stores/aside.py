@@ -33,10 +33,11 @@ class Asides(Protocol):
         If it fails, `dst` stands, and what has been built is removed. `is_dir` is what is built.
         """
 
-    def uploading(self, path: str, token: str) -> Callable[[], None]:
+    def uploading(self, path: str, token: str) -> Callable[[bool], None]:
         """An upload of `path` has begun that only this process goes on with.
 
-        `token` is for abandon_upload(). What is returned is to be called once nothing is left.
+        `token` is for abandon_upload(). What is returned is to be called when the process ends
+        with it, with whether anything is left.
         """
 
 
@@ -55,10 +56,10 @@ class UnnotedAsides:
             raise
         store.move(aside, dst)
 
-    def uploading(self, path: str, token: str) -> Callable[[], None]:
+    def uploading(self, path: str, token: str) -> Callable[[bool], None]:
         """As Asides."""
         del path, token
-        return lambda: None
+        return lambda _is_left: None
 
 
 def beside(path: str) -> str:

@@ -6,12 +6,13 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from davfusion.cache.asides import NotedAsides
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.s3 import S3Store
@@ -132,6 +133,22 @@ def test_a_failed_upload_leaves_no_parts(
         put(store, "/file", TWELVE)
     assert unfinished(s3_client, bucket) == []
     assert store.get_file("/file") == b"old"
+
+
+def test_parts_that_cannot_be_removed_are_once_the_service_answers(
+    store: S3Store, s3_proxy: Any, s3_client: Any, bucket: str, tmp_path: Path
+) -> None:
+    """In the process that failed, too."""
+    with closing(NotedAsides(tmp_path / "asides", lambda _paths: None)) as asides:
+        store.note_asides(asides)
+        s3_proxy.rules = [{"match": "uploadId", "action": "status", "status": 503}]
+        with pytest.raises(TransientStoreError):
+            put(store, "/file", TWELVE)
+        assert not asides.settle(store, store)
+        assert len(unfinished(s3_client, bucket)) == 1
+        s3_proxy.rules = []
+        assert asides.settle(store, store)
+        assert unfinished(s3_client, bucket) == []
 
 
 @pytest.mark.parametrize("size", [-1, 100_000])

@@ -123,7 +123,7 @@ class S3Store(Store):
         self._keys.require_storable(paths.check_path(path))
 
     def note_asides(self, asides: Asides) -> None:
-        def note(key: str, upload_id: str) -> Callable[[], None]:
+        def note(key: str, upload_id: str) -> Callable[[bool], None]:
             return asides.uploading(self._keys.path(key), token_of(upload_id))
 
         self._uploader = replace(self._uploader, note=note)

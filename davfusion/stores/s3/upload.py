@@ -40,12 +40,12 @@ Entry = Mapping[str, Any]
 """A part as CompleteMultipartUpload names it."""
 SendPart = Callable[[str, Range], Entry]
 """(upload id, range) -> the entry of that part."""
-NoteUpload = Callable[[str, str], Callable[[], None]]
-"""(key, upload id) -> what is to be called once nothing is left of the upload."""
+NoteUpload = Callable[[str, str], Callable[[bool], None]]
+"""(key, upload id) -> what is to be called at the end, with whether anything of it is left."""
 
 
-def _unnoted(_key: str, _upload: str) -> Callable[[], None]:
-    return lambda: None
+def _unnoted(_key: str, _upload: str) -> Callable[[bool], None]:
+    return lambda _is_left: None
 
 
 def part_length(size: int, part_size: int) -> int:
@@ -188,11 +188,12 @@ class Uploader:
         except BaseException:
             try:
                 abort(self.bucket, key, upload)
-                ended()
+                ended(False)
             except StoreAccessError as error:
-                _log.warning("an unfinished upload stays behind until the next start: %s", error)
+                ended(True)
+                _log.warning("an unfinished upload stays behind for now: %s", error)
             raise
-        ended()
+        ended(False)
 
     def _call(self, operation: str, key: str, **fields: Any) -> Mapping[str, Any]:
         call = getattr(self.bucket.client, operation)
