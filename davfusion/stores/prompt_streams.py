@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Self
 
-from davfusion.stores.errors import InterruptedException
+from davfusion.stores.errors import InterruptedException, UnreachableError
+from davfusion.stores.retry import given_up
 from davfusion.stores.store import Metadata, ReadableStream, SourceStream
 
 
@@ -27,7 +28,10 @@ class LentSource:
         with self._lock:
             if not self._is_lent:
                 raise InterruptedException("the upload was given up")
-            data = self._source.read(size)
+            try:
+                data = self._source.read(size)
+            except UnreachableError as error:  # it is another service that is not reached
+                raise given_up(error) from error
             self._count += 1
             return data
 

@@ -355,6 +355,22 @@ def test_an_upload_is_waited_for_while_it_goes_on(service: Service, prompt: Prom
     assert not source.read()
 
 
+def test_a_source_that_is_not_reached_does_not_make_the_store_away(
+    service: Service, prompt: Prompt
+) -> None:
+    """What is copied from another share, say."""
+
+    class Away:
+        def read(self, _size: int = -1, /) -> bytes:
+            raise UnreachableError("the other service")
+
+    store = prompt(service)
+    with pytest.raises(TransientStoreError, match="the other service"):
+        store.store_fileobject(Away(), "/d/new")
+    assert store.get_metadata("/d/file")["bytes"] == len(b"content")
+    put(store, "/d/new")
+
+
 def test_the_source_of_an_upload_that_is_given_up_is_read_no_more(
     service: Service, prompt: Prompt
 ) -> None:
