@@ -383,3 +383,21 @@ def test_a_copy_goes_on_past_a_member_that_cannot_be_read(
         store.duplicate("/src", "/dst")
     assert set(caught.value.failures) == {"/src/secret"}
     assert contents(store, "/dst") == {**TREE, "secret": b"old", "besides": b"old"}
+
+
+def test_a_file_that_comes_while_its_folder_is_deleted_stays(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client may try again: that is no failure of the server."""
+    put(store, "/folder/old")
+    remove = Path.rmdir
+
+    def rmdir(folder: Path) -> None:
+        (folder / "new").write_bytes(b"new")
+        remove(folder)
+
+    monkeypatch.setattr(Path, "rmdir", rmdir)
+    with pytest.raises(PartialFailureError) as raised:
+        store.delete("/folder", is_dir=True)
+    assert {path: error.status for path, error in raised.value.failures.items()} == {"/folder": 409}
+    assert contents(store, "/") == {"folder": None, "folder/new": b"new"}

@@ -27,6 +27,7 @@ _MEANINGS: dict[int | None, tuple[type[StoreAccessError], int | None]] = {
     errno.EDQUOT: (StoreSpaceLimitError, None),
     errno.EFBIG: (StoreSpaceLimitError, 413),
     errno.ENOTDIR: (StoreAccessError, 409),
+    errno.ENOTEMPTY: (StoreAccessError, 409),  # somebody has put something there meanwhile
     errno.ELOOP: (StoreAccessError, 409),
     errno.ENAMETOOLONG: (StoreAccessError, 414),
     errno.EINVAL: (StoreAccessError, 400),
