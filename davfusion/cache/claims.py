@@ -49,7 +49,7 @@ class Claims:
         try:
             yield
         finally:
-            self._database.run(lambda db: _delete(db, claim), None, silent=True)
+            self._database.run(lambda db: _delete(db, claim, path), None, silent=True)
 
     def clear(self) -> None:
         """Forget the claims of processes of before; none of today's may have begun. OSError."""
@@ -70,5 +70,7 @@ def _insert(path: str, alone: bool, db: sqlite3.Connection) -> int | None:
     return db.execute("INSERT INTO claim VALUES (?, ?, ?)", values).lastrowid
 
 
-def _delete(db: sqlite3.Connection, claim: int | None) -> None:
-    db.execute("DELETE FROM claim WHERE rowid = ?", (claim,))
+def _delete(db: sqlite3.Connection, claim: int | None, path: str) -> None:
+    """In a file that was begun anew meanwhile, another claim may have the number."""
+    sql = "DELETE FROM claim WHERE rowid = ? AND path = ? AND process = ?"
+    db.execute(sql, (claim, path, os.getpid()))

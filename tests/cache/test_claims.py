@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace as with_fields
 from pathlib import Path
 
@@ -129,6 +130,20 @@ def test_damaged_claims_begin_anew(workers: Workers, tmp_path: Path) -> None:
     (tmp_path / "id" / "claims.sqlite").write_bytes(b"no database" * 1000)
     workers[0].move("/file", "/new", replace=False)
     assert workers[0].get_file("/new") == b"file"
+
+
+def test_a_claim_that_was_lost_ends_no_other(tmp_path: Path) -> None:
+    """A damaged file, or a full disk, has all claims begin anew."""
+    path = tmp_path / "claims.sqlite"
+    claims = Claims(path, wait=lambda _: None)
+    with ExitStack() as second:
+        with claims.claimed("/lost", alone=True):
+            claims.close()
+            path.write_bytes(b"no database" * 1000)
+            second.enter_context(claims.claimed("/new", alone=True))
+        with pytest.raises(TransientStoreError), claims.claimed("/new", alone=True):
+            pytest.fail("claimed twice")
+    claims.close()
 
 
 def test_a_claim_ends_with_its_process_or_at_a_start(service: Trusting, tmp_path: Path) -> None:
