@@ -258,9 +258,13 @@ class _Links:
 
     def prepare(self, rows: list[Row]) -> None:
         """Make them before the transaction that is to name them, waiting for room."""
-        for row in rows:
-            with suppress(FileNotFoundError):  # sent meanwhile
-                self._link(row, self._room.reserve_within)
+        with_content = [row for row in rows if row.spool is not None]
+        if not with_content:
+            return
+        with spool.disk_space(), self._room.ahead() as make_room:
+            for row in with_content:
+                with suppress(FileNotFoundError):  # sent meanwhile
+                    self._link(row, make_room)
         spool.flush(self._files)
 
     def of(self, row: Row) -> Row:

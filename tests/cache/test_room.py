@@ -134,6 +134,32 @@ def test_room_is_reserved_for_all_that_is_announced_or_step_by_step(
             assert world.room.spooled() == size
 
 
+def copies(world: World, size: int) -> Iterator[Path]:
+    """Files of that many bytes, made one after the other as long as there is room."""
+    with world.room.ahead() as make_room:
+        for number in range(LIMIT):
+            with world.file(str(number)) as file:
+                make_room(file, size)
+                file.write(bytes(size))
+            yield Path(file.name)
+
+
+@pytest.mark.parametrize("size", [STEP // 10, 3 * STEP])
+def test_room_made_ahead_is_used_up_to_the_limit(world: World, size: int) -> None:
+    made = copies(world, size)
+    for _ in range(LIMIT // size):
+        assert next(made).stat().st_size == size
+        assert world.room.spooled() <= LIMIT + size  # what has just come is counted twice
+    with pytest.raises(StoreSpaceLimitError):
+        next(made)
+
+
+def test_room_made_ahead_is_given_back(world: World) -> None:
+    for _, made in zip(range(5), copies(world, 10), strict=False):
+        assert made.exists()
+    assert world.room.spooled() == 50
+
+
 def test_small_files_count_as_what_the_disk_gives_them(world: World) -> None:
     with world.journal.change() as change:
         for number in range(100):
