@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.serving import START_SECONDS, Serving, free_port, installed, program, run
+from tests.live.serving import START_SECONDS, Serving, free_port, large_program, program, run
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 MEBIBYTE = 1 << 20
@@ -74,14 +74,6 @@ DOCUMENT = "<html><body><p>A document.</p></body></html>"
 def http_name() -> str:
     """On granian, the clients of test_clients.py stand for all."""
     return "cheroot"
-
-
-def large_program(name: str) -> str:
-    """As program(), for what no machine gets for these tests alone."""
-    found = installed(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 @pytest.fixture

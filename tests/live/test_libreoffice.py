@@ -1,13 +1,12 @@
 """LibreOffice's own WebDAV client: a document by its URL, over S3; `make client-libreoffice`."""
 
 import re
-import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.live.serving import Serving, program, run
+from tests.live.serving import Serving, large_program, run
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -72,9 +71,11 @@ def add_macro(profile: Path, macro: str) -> None:
 
 
 def test_libreoffice_locks_and_saves_by_its_own_client(s3_share: Serving, tmp_path: Path) -> None:
-    if shutil.which("soffice") is None:
-        pytest.skip("soffice is not installed")
-    office = [program("soffice"), f"-env:UserInstallation=file://{tmp_path}/profile", "--headless"]
+    office = [
+        large_program("soffice"),
+        f"-env:UserInstallation=file://{tmp_path}/profile",
+        "--headless",
+    ]
     run(*office, "--terminate_after_init")
     add_macro(tmp_path / "profile", MACRO.replace("%s", s3_share.url + "a%20text.odt"))
     run(*office, "macro:///Standard.Module1.Main")
