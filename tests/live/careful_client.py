@@ -121,7 +121,7 @@ class Client:
                 self.recover(is_settled=False)
                 if change is not None and not change.is_seen(before, self.tree):
                     # The store may still be at what the killed process has asked it for.
-                    self._carry_out(change)
+                    self._carry_out(change, is_repeated=True)
                 return
             time.sleep(PAUSE)
         raise AssertionError("no connection lasts")
@@ -139,7 +139,8 @@ class Client:
         except (OSError, HTTPException) as error:
             raise HalfAnsweredError(method, path) from error
 
-    def _carry_out(self, change: Change) -> None:
+    def _carry_out(self, change: Change, *, is_repeated: bool = False) -> None:
+        """Ask for it; what a killed process has put at its destination may have it refused once."""
         self._unanswered = change
         self._latest.append(f"{time.strftime('%X')} {change}")
         self._written.add(Node(change.content).mark)
@@ -148,6 +149,8 @@ class Client:
         response, body = self._ask(change.method, change.path, content, **headers)
         if response.status == 503:
             raise AskedToWaitError(change, body)
+        if response.status == 412 and is_repeated and change.destination:
+            raise UnsettledError(change, body)
         said = (str(change), response.status, body, list(self._latest))
         assert response.status in (201, 204), said
         self._unanswered = None
