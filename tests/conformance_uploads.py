@@ -61,7 +61,7 @@ class UploadConformance:
         plain = store.store_fileobject(io.BytesIO(content), "/plain", modified=MTIME)
         if store.features.modified_times:
             assert stored["modified"] == plain["modified"]
-        store.abandon_upload("/parent/file", upload.token, 0)
+        store.abandon("/parent/file", upload.token, 0)
         assert store.get_file("/parent/file") == content
 
     @pytest.mark.parametrize("content", [BINARY, LARGE], ids=len)
@@ -104,11 +104,11 @@ class UploadConformance:
             with pytest.raises(InvalidPathValueError):
                 resume(store, path, BINARY, KeptUpload())
             with pytest.raises(InvalidPathValueError):
-                store.abandon_upload(path, None, 0)
+                store.abandon(path, None, 0)
 
     def test_abandoning_what_was_never_begun(self, store: Store) -> None:
         put(store, "/file", BINARY)
         for token in (None, "no token of anybody"):
-            store.abandon_upload("/file", token, 0)
-            store.abandon_upload("/none", token, 0)
+            store.abandon("/file", token, 0)
+            store.abandon("/none", token, 0)
         assert contents(store, "/") == {"file": BINARY}

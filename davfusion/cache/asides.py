@@ -1,7 +1,8 @@
 """NotedAsides: what is built beside a path is noted, so that no crash leaves it there.
 
 Where all of it stood when its process ended, it takes its place; else it is removed. What others
-have used since is told by its ETags, and stays. Uploads that have not been completed are removed.
+have used since is told by its ETags, and stays. What a store itself has left unfinished, such as
+the parts of an upload, it is asked to put right.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ CREATE TABLE IF NOT EXISTS content (
     modified REAL NOT NULL, etag TEXT,
     PRIMARY KEY (aside, path)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS upload (
+CREATE TABLE IF NOT EXISTS unfinished (
     path TEXT NOT NULL, token TEXT NOT NULL, process INTEGER NOT NULL
 );
 """
@@ -98,18 +99,18 @@ class NotedAsides:
             recovery.set_aside(self._path, problem)
         with self._database.transaction(silent=True) as db:
             db.execute("UPDATE aside SET process = ?", (_NOBODY,))
-            db.execute("UPDATE upload SET process = ?", (_NOBODY,))
+            db.execute("UPDATE unfinished SET process = ?", (_NOBODY,))
 
-    def uploading(self, path: str, token: str) -> Callable[[bool], None]:
+    def unfinished(self, path: str, token: str) -> Callable[[bool], None]:
         """As stores.aside.Asides; on a full disk, nothing is noted."""
         try:
             with self._database.transaction(silent=True) as db:
                 values = (path, token, os.getpid())
-                number = db.execute("INSERT INTO upload VALUES (?, ?, ?)", values).lastrowid
+                number = db.execute("INSERT INTO unfinished VALUES (?, ?, ?)", values).lastrowid
         except (sqlite3.Error, OSError) as error:
-            _log.warning("a crash would leave an unfinished upload of %s: %s", path, error)
+            _log.warning("a crash would leave a change of %s unfinished: %s", path, error)
             return lambda _is_left: None
-        return partial(self._end_upload, number)
+        return partial(self._end, number)
 
     def settle(self, store: Store, service: Store) -> bool:
         """Bring in order what has ended early or failed and been left; whether nothing is left.
@@ -118,45 +119,52 @@ class NotedAsides:
         """
         with self._unless_refused():
             left = [notes for notes in self._left() if not self._is_settled(store, notes)]
-            return self._abandon_uploads(service) and not left
+            return self._abandon_unfinished(service) and not left
         return False
 
     def close(self) -> None:
         """Close this process's connection; the next use opens a new one."""
         self._database.close()
 
-    def _abandon_uploads(self, service: Store) -> bool:
+    def abandon_unfinished(self, service: Store) -> bool:
+        """Have put right what processes have left that have ended; whether nothing is left."""
+        with self._unless_refused():
+            return self._abandon_unfinished(service)
+        return False
+
+    def _abandon_unfinished(self, service: Store) -> bool:
         if not self._path.exists():
             return True
-        rows = self._database.rows("SELECT rowid, path, token, process FROM upload")
+        rows = self._database.rows("SELECT rowid, path, token, process FROM unfinished")
         for number, path, token, process in rows:
             if process and is_running(process):
                 continue
             try:
-                service.abandon_upload(path, token, 0.0)
+                service.abandon(path, token, 0.0)
             except TransientStoreError:
                 return False
             except StoreAccessError as error:
-                _log.warning("an unfinished upload of %s stays behind: %s", path, error)
-            self._end_upload(number, False)
+                _log.warning("an unfinished change of %s stays behind: %s", path, error)
+            self._doubt((path,))
+            self._end(number, False)
         return True
 
-    def _end_upload(self, number: int | None, is_left: bool) -> None:
+    def _end(self, number: int | None, is_left: bool) -> None:
         with (
             suppress(sqlite3.Error, OSError),  # then it is abandoned once more, at a start
             self._database.transaction(silent=True) as db,
         ):
             if is_left:
-                db.execute("UPDATE upload SET process = ? WHERE rowid = ?", (_NOBODY, number))
+                db.execute("UPDATE unfinished SET process = ? WHERE rowid = ?", (_NOBODY, number))
             else:
-                db.execute("DELETE FROM upload WHERE rowid = ?", (number,))
+                db.execute("DELETE FROM unfinished WHERE rowid = ?", (number,))
 
     @contextmanager
     def _unless_refused(self) -> Iterator[None]:
         """Go on where the disk is full, for one: left-overs harm nobody."""
         try:
             yield
-        except (sqlite3.OperationalError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             _log.warning("%s cannot be used now: %s", self._path, error)
 
     def _left(self) -> "Iterator[_Notes]":

@@ -43,6 +43,8 @@ _POLL: Final = 0.05
 _GATHER: Final = 0.01
 """Seconds in which further rows end, to be noted, and replaced by others, in one transaction."""
 _WATCH: Final = 0.5
+_IN_DOUBT: Final = 5.0
+"""Seconds in which the store may still carry out what it was asked by a process that has ended."""
 _LONGEST_PAUSE: Final = 8.0
 
 
@@ -69,6 +71,8 @@ class Mover:
         self._under_way: dict[Future[None], list[Sending]] = {}
         self._probe: Future[None] | None = None
         """What was started last; while the store does not answer, nothing else is beside it."""
+        self._doubted: list[tuple[float, list[str]]] = []
+        """Until when, of time.monotonic(), and what is asked for anew at each look."""
         self._reserve = Reserve(folder.path)
         self._unnoted: list[Row] | None = None
         """Rows whose sending has ended and could not be noted; None: no row of before has been."""
@@ -128,6 +132,7 @@ class Mover:
             try:
                 with disk_space():
                     self._collect()
+                    self._holds.remove_void(self._put_right)
                     if time.monotonic() >= watched:
                         watched = time.monotonic() + _WATCH
                         self._watch()
@@ -189,7 +194,7 @@ class Mover:
     def _watch(self) -> None:
         """Break off what is not wanted any more, and have the store forget what was broken off."""
         self._reserve.keep()
-        self._holds.remove_void(self._folder.doubt)
+        self._doubt_again()
         self._sweep()
         for sending in itertools.chain.from_iterable(self._under_way.values()):
             if schedule.lane(sending.row) != DELETIONS and self._outbox.is_in_the_way(sending.row):
@@ -197,10 +202,23 @@ class Mover:
         if not self._failures:
             self._abandon()
 
+    def _put_right(self, touched: list[str]) -> None:
+        """What a process was changing in the store when it ended."""
+        if not self._failures:
+            self._folder.asides.abandon_unfinished(self._service)
+        self._folder.doubt(touched)
+        self._doubted.append((time.monotonic() + _IN_DOUBT, touched))
+
+    def _doubt_again(self) -> None:
+        self._doubted = [(end, left) for end, left in self._doubted if time.monotonic() < end]
+        for _, touched in self._doubted:
+            self._folder.doubt(touched)
+
     def _abandon(self) -> None:
+        self._folder.asides.abandon_unfinished(self._service)
         for upload in self._outbox.abandoned():
             try:
-                self._service.abandon_upload(upload.path, upload.token, upload.since)
+                self._service.abandon(upload.path, upload.token, upload.since)
             except UnreachableError:
                 return
             except TransientStoreError as error:

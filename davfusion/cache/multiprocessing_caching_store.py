@@ -286,8 +286,8 @@ class MultiprocessingCachingStore(StoreWrapper):
     ) -> Metadata:
         return Store.store_resumable(self, fileobject, path, upload, **options)
 
-    def abandon_upload(self, path: str, token: str | None, since: float) -> None:
-        Store.abandon_upload(self, path, token, since)
+    def abandon(self, path: str, token: str | None, since: float) -> None:
+        Store.abandon(self, path, token, since)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         _require_no_root(path)

@@ -20,7 +20,7 @@ from davfusion.stores.store import Metadata
 
 @dataclass(frozen=True)
 class Abandoned:
-    """An upload that will not be finished; see Store.abandon_upload."""
+    """An upload that will not be finished; see Store.abandon."""
 
     number: int
     path: str

@@ -250,7 +250,7 @@ class Sender:
         if sending.is_repeated and row.bytes >= PARTS_FROM:
             since = row.begun or sending.since
             try:
-                self._service.abandon_upload(row.path, None, since)
+                self._service.abandon(row.path, None, since)
             except StoreAccessError as error:
                 logger.info("an upload of %s may be left: %s", row.path, error)
                 self._outbox.abandon(row._replace(begun=since))

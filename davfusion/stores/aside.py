@@ -33,10 +33,10 @@ class Asides(Protocol):
         If it fails, `dst` stands, and what has been built is removed. `is_dir` is what is built.
         """
 
-    def uploading(self, path: str, token: str) -> Callable[[bool], None]:
-        """An upload of `path` has begun that only this process goes on with.
+    def unfinished(self, path: str, token: str) -> Callable[[bool], None]:
+        """A change of `path` has begun that only this process goes on with.
 
-        `token` is for abandon_upload(). What is returned is to be called when the process ends
+        `token` is for Store.abandon. What is returned is to be called when the process ends
         with it, with whether anything is left.
         """
 
@@ -56,7 +56,7 @@ class UnnotedAsides:
             raise
         store.move(aside, dst)
 
-    def uploading(self, path: str, token: str) -> Callable[[bool], None]:
+    def unfinished(self, path: str, token: str) -> Callable[[bool], None]:
         """As Asides."""
         del path, token
         return lambda _is_left: None

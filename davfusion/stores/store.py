@@ -262,7 +262,7 @@ class Store:
         """As store_fileobject, for a file that can seek; goes on where an earlier try ended.
 
         After a TransientStoreError or a crash, what has been sent stays with the service where it
-        can keep it, for a call with the same `fileobject`, `path` and `upload`; abandon_upload
+        can keep it, for a call with the same `fileobject`, `path` and `upload`; abandon()
         removes it if there will be none.
         """
         upload.confirm()
@@ -270,11 +270,12 @@ class Store:
         upload.sent(metadata["bytes"])
         return metadata
 
-    def abandon_upload(self, path: str, token: str | None, since: float) -> None:
-        """Remove what an unfinished store_resumable of `path` has left with the service.
+    def abandon(self, path: str, token: str | None, since: float) -> None:
+        """Put right what an unfinished change of `path` has left with the service.
 
-        `token` is its Upload's; None: whatever was begun for that very path at `since` (UTC
-        seconds) or later. Nothing left is no error.
+        `token` is the Upload's of a store_resumable, or what Asides.unfinished has been told;
+        None: all uploads that were begun for that very path at `since` (UTC seconds) or later.
+        Nothing left is no error.
         """
         paths.check_path(path)
 

@@ -104,8 +104,8 @@ class StoreWrapper(Store):
             self._store.store_resumable, fileobject, paths.check_path(path), upload, **options
         )
 
-    def abandon_upload(self, path: str, token: str | None, since: float) -> None:
-        self._call(self._store.abandon_upload, paths.check_path(path), token, since)
+    def abandon(self, path: str, token: str | None, since: float) -> None:
+        self._call(self._store.abandon, paths.check_path(path), token, since)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         self._call(self._store.delete, paths.check_path(path), is_dir)

@@ -328,7 +328,7 @@ def test_what_was_to_be_replaced_comes_back(
     flaky_dav.check_access()
     assert flaky_dav.get_file("/d/old/file") == b"new"
     assert flaky_dav.get_file("/d/new/file") == b"newer"
-    assert "/d/old was out of the way" in caplog.text
+    assert "/d/old was being replaced when that broke off, and is back" in caplog.text
     caplog.clear()
     flaky_dav.check_access()
     assert not caplog.records

@@ -226,7 +226,7 @@ def test_the_token_of_another_file(
     store = make_store()
     assert store.get_file(path) == content
     assert upload.progress == len(content)
-    store.abandon_upload("/file", token, 0)
+    store.abandon("/file", token, 0)
     assert unfinished() == []
 
 
@@ -327,8 +327,8 @@ def test_what_could_not_be_removed_keeps_its_token(
         resume(store, "/file", CONTENT, upload)
     s3_proxy.rules = []
     assert unfinished() == ["file"]
-    store.abandon_upload("/file", upload.token, 0)
-    store.abandon_upload("/file", upload.token, 0)
+    store.abandon("/file", upload.token, 0)
+    store.abandon("/file", upload.token, 0)
     assert unfinished() == []
 
 
@@ -356,7 +356,7 @@ def test_abandoning_an_upload_of_which_nothing_is_known(
         resume(store, "/file", CONTENT, Killed())
     s3_client.create_multipart_upload(Bucket=bucket, Key="file2")
     s3_client.create_multipart_upload(Bucket=bucket, Key="file/below")
-    store.abandon_upload("/file", None, since + 3600)
+    store.abandon("/file", None, since + 3600)
     assert sorted(unfinished()) == ["file", "file/below", "file2"]
-    store.abandon_upload("/file", None, since)
+    store.abandon("/file", None, since)
     assert sorted(unfinished()) == ["file/below", "file2"]

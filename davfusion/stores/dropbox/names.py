@@ -61,6 +61,10 @@ class Places:
         """A new folder out of the way, for `path` to be below it."""
         return f"{self.asides}/{path.count('/')}-{uuid4().hex}"
 
+    def is_aside(self, remote: str) -> bool:
+        """Whether aside() has named that."""
+        return remote.startswith(f"{self.asides}/")
+
     def origin(self, remote: str) -> str | None:
         """Where something out of the way belongs; None for the folders above and what is in it."""
         # Dropbox may spell the root in another case.

@@ -6,12 +6,13 @@ is always one of the two. Where a folder is replaced or replaces, the old goes o
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from dropbox import files
 from dropbox.exceptions import ApiError
 
+from davfusion.stores.aside import Asides, UnnotedAsides
 from davfusion.stores.dropbox.client import Connection
 from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
 from davfusion.stores.dropbox.large import TOO_MANY, LargeFolder
@@ -37,9 +38,12 @@ class Relocation:
     """Copies and moves below one folder of Dropbox.
 
     What goes out of the way goes to where the end of its path says where it belongs, and is removed
-    once the new content stands; a failure brings it back, and restore() after a crash.
-    `write_over` stores the content of one version of a file over another file.
+    once the new content stands. A failure brings it back, and after a crash whoever reads what
+    `asides` have been told, or restore(). `write_over` stores the content of one version of a file
+    over another file.
     """
+
+    asides: Asides = UnnotedAsides()
 
     def __init__(
         self,
@@ -100,48 +104,63 @@ class Relocation:
             carry(source, self._places.remote(dst))
 
     def restore(self) -> None:
-        """Bring back what a crash has left out of the way; what has been replaced is removed.
-
-        One request if there is nothing.
-        """
-        asides, client = self._places.asides, self._connection.client
-        if look(client, asides) is None:
+        """Put back all that is out of the way; one request if there is nothing."""
+        asides = self._places.asides
+        if look(self._connection.client, asides) is None:
             return
-        with dropbox_errors(f"dropbox:{asides}"):
-            left = [entry for page in pages(client, asides, recursive=True) for entry in page]
-        for entry in left:
-            origin = self._places.origin(entry.path_display)
-            if origin is not None:
-                self._restore(entry.path_display, origin)
-        self._delete(asides)
+        for aside in self._entries(asides):
+            self.put_back(aside.path_display)
+        if not self._entries(asides):
+            self._delete(asides)
 
-    def _restore(self, aside: str, origin: str) -> None:
+    def put_back(self, aside: str) -> None:
+        """Bring back what is below `aside`, or remove it where it has been replaced.
+
+        Missing is no error: others may be at it.
+        """
+        with suppress(NoSuchFilesytemObjectError):
+            for entry in self._entries(aside, recursive=True):
+                origin = self._places.origin(entry.path_display)
+                if origin is not None:
+                    self._put_back(entry.path_display, origin)
+            self._delete(aside)
+
+    def _put_back(self, place: str, origin: str) -> None:
         try:
-            self._move(aside, origin)
+            self._move(place, origin)
         except ConflictError:  # by what was to replace it
             _log.info("dropbox:%s had been replaced", origin)
         else:
-            _log.warning("dropbox:%s was out of the way when a server ended, and is back", origin)
+            _log.warning("dropbox:%s was being replaced when that broke off, and is back", origin)
+
+    def _entries(self, folder: str, *, recursive: bool = False) -> list[Any]:
+        with dropbox_errors(f"dropbox:{folder}"):
+            found = pages(self._connection.client, folder, recursive)
+            return [entry for page in found for entry in page]
 
     @contextmanager
     def _out_of_the_way(self, path: str) -> Iterator[str]:
         """Where `path` is until the block ends; then it is removed, or is back after a failure."""
-        aside = self._places.aside(path)
-        remote, new = self._places.remote(path), f"{aside}{path}"
-        self._move(remote, new)
+        aside, is_left = self._places.aside(path), True
+        end = self.asides.unfinished(path, aside)
         try:
-            yield new
-        except BaseException:
-            self._logged(self._move, new, remote)
-            raise
-        self._logged(self._delete, aside)
+            self._move(self._places.remote(path), f"{aside}{path}")
+            try:
+                yield f"{aside}{path}"
+            except BaseException:
+                is_left = not self._is_done(self.put_back, aside)
+                raise
+            is_left = not self._is_done(self._delete, aside)
+        finally:
+            end(is_left)
 
-    def _logged(self, change: Callable[..., None], *places: str) -> None:
-        """A failure here is put right by the next start."""
+    def _is_done(self, change: Callable[[str], None], aside: str) -> bool:
         try:
-            change(*places)
+            change(aside)
         except StoreAccessError as error:
-            _log.warning("left for the next start: %s", error)
+            _log.warning("%s is put right later: %s", aside, error)
+            return False
+        return True
 
     def _copy(self, source: str, target: str) -> None:
         self._call(self._connection.client.files_copy_v2, source, target)

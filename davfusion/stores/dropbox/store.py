@@ -13,6 +13,7 @@ from dropbox import files
 from dropbox.exceptions import ApiError
 
 from davfusion.stores import paths, walking
+from davfusion.stores.aside import Asides
 from davfusion.stores.dropbox.client import Connection
 from davfusion.stores.dropbox.commits import Commits
 from davfusion.stores.dropbox.content import MIB
@@ -97,6 +98,9 @@ class DropboxStore(Store):
     @property
     def features(self) -> Features:
         return _FEATURES
+
+    def note_asides(self, asides: Asides) -> None:
+        self._relocation.asides = asides
 
     def require_storable(self, path: str) -> None:
         require_storable(paths.check_path(path))
@@ -201,6 +205,12 @@ class DropboxStore(Store):
         commit = commit_info(self._places.remote(path), if_etag, when)
         source = opened(fileobject, upload, LARGEST, self._uploader.held, self._retry)
         return metadata_of(self._uploader.write(source, commit, upload))
+
+    def abandon(self, path: str, token: str | None, since: float) -> None:
+        """As the contract says; Dropbox itself forgets unfinished uploads."""
+        super().abandon(path, token, since)
+        if token is not None and self._places.is_aside(token):
+            self._relocation.put_back(token)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         """As the contract says; two requests, more for a folder of over 10,000 entries."""

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from uuid import uuid4
 
 from davfusion.stores import paths
+from davfusion.stores.aside import Asides, UnnotedAsides
 from davfusion.stores.errors import (
     AlreadyExistsError,
     NoSuchFilesytemObjectError,
@@ -39,7 +40,12 @@ _log = logging.getLogger(__name__)
 
 
 class Renaming:
-    """Writes are prepared in the work folder, and renamed into place."""
+    """Writes are prepared in the work folder, and renamed into place.
+
+    `asides` are told what goes out of the way there meanwhile.
+    """
+
+    asides: Asides = UnnotedAsides()
 
     def __init__(self, share: FsspecShare) -> None:
         self._share = share
@@ -195,18 +201,22 @@ class Renaming:
 
     def _rename_aside(self, backend: Backend, src: str, dst: str) -> None:
         """Rename `src` to `dst`; what is there is taken away, and comes back if that fails."""
-        aside = paths.join(_WORK, f"replaced-{dst.count('/')}-{uuid4().hex}")
-        self._rename_there(backend, dst, aside + dst)
+        aside, is_left = paths.join(_WORK, f"replaced-{dst.count('/')}-{uuid4().hex}"), True
+        end = self.asides.unfinished(dst, aside)
         try:
-            with self._noticing_another(backend, dst):
-                self._rename(backend, src, dst)
-        except _OvertakenError:
-            self._delete_replaced(backend, aside)
-            raise
-        except BaseException:
-            self._rename_there(backend, aside + dst, dst)
-            raise
-        self._delete_replaced(backend, aside)
+            self._rename_there(backend, dst, aside + dst)
+            try:
+                with self._noticing_another(backend, dst):
+                    self._rename(backend, src, dst)
+            except _OvertakenError:
+                self._delete_replaced(backend, aside)
+                raise
+            except BaseException:
+                self._rename_there(backend, aside + dst, dst)
+                raise
+            is_left = not self._delete_replaced(backend, aside)
+        finally:
+            end(is_left)
 
     def _rename_there(self, backend: Backend, src: str, dst: str) -> None:
         """Rename what has just been there."""
@@ -225,9 +235,9 @@ class Renaming:
                 raise
             raise _OvertakenError(f"{dst} is being changed") from error
 
-    def _delete_replaced(self, backend: Backend, aside: str) -> None:
-        """The new stands; a name of its own tells the next start so."""
-        removed = paths.join(_WORK, _REMOVED + uuid4().hex)
+    def _delete_replaced(self, backend: Backend, aside: str) -> bool:
+        """The new stands; a name of its own says so after a crash. Whether nothing is left."""
+        removed = _once_removed(aside)
         try:
             with suppress(StoreAutorizationError):  # SMB: there is a file open in it
                 self._rename(backend, aside, removed)
@@ -236,8 +246,21 @@ class Renaming:
         except PartialFailureError:
             raise
         except StoreAccessError as error:
-            # SMB: a file that is gone but open keeps its folder, until the next start.
-            _log.debug("left for the next start: %s", error)
+            # SMB: a file that is gone but open keeps its folder.
+            _log.debug("left for later: %s", error)
+            return False
+        return True
+
+    def put_right(self, aside: str) -> None:
+        """Of what `asides` were told of, have nothing left there; see sweep()."""
+        replaced = _REPLACED.fullmatch(paths.name(aside))
+        if replaced is None:
+            return
+        with self._share.lent(paths.ROOT) as backend:
+            with suppress(NoSuchFilesytemObjectError):  # others may be at it
+                self._bring_back(backend, aside, int(replaced[1]))
+            with suppress(NoSuchFilesytemObjectError):
+                self._delete(backend, _once_removed(aside), is_dir=True)
 
     def _bring_back(self, backend: Backend, aside: str, depth: int) -> None:
         """Rename what is out of the way to where it was, unless something is there."""
@@ -251,7 +274,7 @@ class Renaming:
         if self._share.stat_or_none(backend, path) is None:
             self._rename(backend, aside + path, path)
             self._delete(backend, aside, is_dir=True)
-            _log.warning("%s was out of the way when a server ended, and is back", path)
+            _log.warning("%s was being replaced when that broke off, and is back", path)
         else:
             _log.warning("a crash has left what was replaced in %s", aside + path)
 
@@ -302,6 +325,11 @@ class Renaming:
             self._removal.tree(path)
         else:
             backend.remove(self._share.at(path))
+
+
+def _once_removed(aside: str) -> str:
+    """The name of what is aside when the new stands."""
+    return paths.join(_WORK, _REMOVED + aside.rpartition("-")[2])
 
 
 class _OvertakenError(TransientStoreError):

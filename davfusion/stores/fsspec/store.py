@@ -57,6 +57,8 @@ class FsspecStore(Store):
 
     def note_asides(self, asides: Asides) -> None:
         self._asides = asides
+        if isinstance(self._changes, Renaming):
+            self._changes.asides = asides
 
     def require_storable(self, path: str) -> None:
         if is_hidden(paths.check_path(path)):
@@ -113,6 +115,11 @@ class FsspecStore(Store):
             raise AlreadyExistsError("the root is a directory")
         self._require_target(path)
         return self._changes.write(fileobject, path, interrupt_event, if_etag, modified)
+
+    def abandon(self, path: str, token: str | None, since: float) -> None:
+        super().abandon(path, token, since)
+        if token is not None and isinstance(self._changes, Renaming):
+            self._changes.put_right(token)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         self._changes.delete(self._require_writable(paths.check_path(path)), is_dir)

@@ -124,7 +124,7 @@ class S3Store(Store):
 
     def note_asides(self, asides: Asides) -> None:
         def note(key: str, upload_id: str) -> Callable[[bool], None]:
-            return asides.uploading(self._keys.path(key), token_of(upload_id))
+            return asides.unfinished(self._keys.path(key), token_of(upload_id))
 
         self._uploader = replace(self._uploader, note=note)
         self._copier = replace(self._copier, uploader=self._uploader)
@@ -227,7 +227,7 @@ class S3Store(Store):
             write = partial(resumable.write, source, if_etag=if_etag)
             return self._store(path, source, write, modified, content_type)
 
-    def abandon_upload(self, path: str, token: str | None, since: float) -> None:
+    def abandon(self, path: str, token: str | None, since: float) -> None:
         """As the contract says; uploads of that key by other tools cannot be told from ours."""
         abandon(self._bucket, self._keys.file(paths.check_path(path)), token, since)
 

@@ -1,0 +1,110 @@
+"""A worker that is killed in the middle of a change in the store: the others put it right."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from davfusion.stores.credentials import PASSWORD
+from davfusion.stores.fsspec import FsspecStore
+from davfusion.stores.fsspec.share import WORK
+from tests.conformance import put
+from tests.fsspec_servers import DavServer
+from tests.live.drive import eventually, get, move
+from tests.live.serving import serving
+from tests.servers import fault_proxy
+
+pytestmark = pytest.mark.live
+SOON = 10.0
+"""Seconds, on a busy machine: twice a second it is looked who has ended."""
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """A service that, once told so, is at the moving of /src to /dst for as long as anybody waits.
+
+    What is at /dst is out of the way by then.
+    """
+
+    serve: Sequence[str]
+    """The target, and options."""
+    env: Mapping[str, str]
+    contents: Callable[[], dict[str, bytes]]
+    """Files by path, those out of the way included."""
+    get_stuck: Callable[[], None]
+
+
+@contextmanager
+def stuck_dropbox(request: pytest.FixtureRequest) -> Iterator[Stuck]:
+    dropbox: Any = request.getfixturevalue("dropbox")
+
+    def get_stuck() -> None:
+        late = 1000 * int(3 * SOON)
+        rule = {"endpoint": "files/move_v2", "skip": 2, "times": 1, "latency_ms": late}
+        dropbox.control(faults=[rule])
+
+    def contents() -> dict[str, bytes]:
+        return {path: content for path, content in dropbox.other.tree().items() if content}
+
+    for path, content in BEFORE.items():
+        dropbox.other.put(path, content)
+    yield Stuck(["dropbox:/"], {}, contents, get_stuck)
+
+
+@contextmanager
+def stuck_dav(request: pytest.FixtureRequest) -> Iterator[Stuck]:
+    dav: DavServer = request.getfixturevalue("dav_server")
+    store: FsspecStore = request.getfixturevalue("dav_store")
+    folder = store.get_name().rpartition("/")[2]
+    root: Path = dav.root / unquote(folder)
+
+    def contents() -> dict[str, bytes]:
+        files = [path for path in root.rglob("*") if path.is_file() and ".DAV" not in path.parts]
+        return {f"/{path.relative_to(root)}": path.read_bytes() for path in files}
+
+    for path, content in BEFORE.items():
+        put(store, path, content)
+    with fault_proxy(dav.port) as proxy:
+
+        def get_stuck() -> None:
+            proxy.rules = [{"match": "^MOVE .*/src", "action": "hang"}]
+
+        target = f"webdav://me@127.0.0.1:{proxy.port}/{folder}"
+        # Written through: what is written back copies files where a service moves them singly.
+        yield Stuck([target, "--write-mode", "through"], {PASSWORD: "secret"}, contents, get_stuck)
+
+
+BEFORE = {"/src/new": b"new", "/dst/old": b"old"}
+
+
+@pytest.fixture(params=[stuck_dropbox, stuck_dav])
+def stuck(request: pytest.FixtureRequest) -> Iterator[Stuck]:
+    with request.param(request) as stuck:
+        yield stuck
+
+
+def test_what_was_out_of_the_way_comes_back(stuck: Stuck, tmp_path: Path) -> None:
+    target, *options = stuck.serve
+    with (
+        ThreadPoolExecutor(1) as pool,
+        serving(target, tmp_path, *options, env=stuck.env) as server,
+    ):
+        assert get(server, "/dst/old") == b"old"
+        stuck.get_stuck()
+        asked = pool.submit(move, server, "/src", "/dst")
+        assert eventually(lambda: any(WORK in path for path in stuck.contents()))
+        for pid in server.workers():
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises((OSError, HTTPException)):
+            asked.result()
+        assert eventually(lambda: stuck.contents() == BEFORE, SOON)
+        assert get(server, "/dst/old") == b"old"
+        assert get(server, "/src/new") == b"new"
