@@ -66,7 +66,7 @@ def test_a_download_goes_on_over_a_new_connection(
         assert begun + stream.read() == LARGE * 4
     for thread in threading.enumerate():
         if "_prefetch_thread" in thread.name:
-            thread.join(10)
+            thread.join(60)
 
 
 def test_a_session_that_has_ended_is_not_reached() -> None:
