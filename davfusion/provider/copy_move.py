@@ -20,6 +20,7 @@ from davfusion.stores.streams import transfer_options
 from davfusion.stores.transfer import copy_between, move_between
 
 _EXISTS = "The destination exists, and Overwrite is F."
+_OVERTAKEN = "Somebody else has just put something at the destination."
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Transfer:
         try:
             yield
         except AlreadyExistsError as error:
-            if self.replace:
-                raise
+            if self.replace:  # RFC 9110 section 15.5.10: asked again, it may well be done
+                raise DAVError(409, _OVERTAKEN) from error
             raise DAVError(412, _EXISTS) from error
         finally:
             self.target.changed()

@@ -96,6 +96,15 @@ def test_overwrite_f_when_another_is_quicker(request_line: str) -> None:
     assert tree(client) == {"/d": None, "/d/x": b"x", "/f": b"f", "/new": None}
 
 
+def test_a_folder_copied_alone_when_another_is_quicker() -> None:
+    client = DavClient(Overtaken())
+    client.mkcol("/d")
+    headers = {"Destination": "/new", "Depth": "0"}
+    assert client("COPY", "/d", headers=headers).status == 409
+    assert client("COPY", "/d", headers=headers).status == 409
+    assert client("COPY", "/d", headers=headers | {"Destination": "/newer"}).status == 201
+
+
 def test_a_folder_copied_alone(client: DavClient) -> None:
     headers = {"Destination": "/other", "Depth": "0"}
     assert client("COPY", "/d", headers=headers).status == 204
