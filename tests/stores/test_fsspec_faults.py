@@ -17,7 +17,6 @@ from davfusion.stores.credentials import PASSWORD
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.fsspec.errors import store_error
-from davfusion.stores.fsspec.removal import Removal
 from davfusion.stores.fsspec.share import WORK
 from davfusion.stores.retry import RetryPolicy
 from davfusion.stores.retrying import RetryingStore
@@ -92,38 +91,6 @@ def test_a_stream_that_ends_early_raises(sftp_store: FsspecStore, tmp_path: Path
         os.truncate(tmp_path / "a root" / "file", 5000)
         with pytest.raises(TransientStoreError):
             stream.read()
-
-
-def test_what_a_crash_left_is_removed_a_day_later(sftp_store: FsspecStore, tmp_path: Path) -> None:
-    put(sftp_store, "/file")
-    work = tmp_path / "a root" / WORK
-    left, fresh, replaced = (work / name for name in ("upload-left", "upload-new", "replaced-x"))
-    for made in (left, fresh, replaced):
-        made.write_bytes(b"half")
-    for old in (left, replaced):
-        os.utime(old, (NOW - 90_000, NOW - 90_000))
-    sftp_store.check_access()
-    assert set(work.iterdir()) == {fresh, replaced}
-    assert contents(sftp_store, "/") == {"file": b"content"}
-
-
-def test_a_crash_leaves_nothing_of_what_has_been_replaced(
-    sftp_store: FsspecStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(_self: Removal, _directory: str) -> None:
-        raise KeyboardInterrupt
-
-    put(sftp_store, "/old/dir/file", b"old")
-    put(sftp_store, "/new/file", b"new")
-    with monkeypatch.context() as patch:
-        patch.setattr(Removal, "tree", killed)
-        with pytest.raises(KeyboardInterrupt):
-            sftp_store.move("/new", "/old")
-    work = tmp_path / "a root" / WORK
-    assert list(work.rglob("dir"))
-    sftp_store.check_access()
-    assert not list(work.iterdir())
-    assert contents(sftp_store, "/") == {"old": None, "old/file": b"new"}
 
 
 def test_links_lead_to_files_only(sftp_store: FsspecStore, tmp_path: Path) -> None:

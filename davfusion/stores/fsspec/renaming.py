@@ -33,6 +33,8 @@ _UPLOAD: Final = "upload-"
 _REMOVED: Final = "removed-"
 _REPLACED: Final = re.compile("replaced-([0-9]+)-[0-9a-f]{32}")
 """What is out of the way lies in it at the path where it belongs, so many names deep."""
+_BEGUN: Final = re.compile(rf"({re.escape(_WORK)}/{_REPLACED.pattern})(/.*)", re.DOTALL)
+"""Where something is out of the way, and the path of what is to have its place."""
 
 T = TypeVar("T")
 
@@ -202,7 +204,7 @@ class Renaming:
     def _rename_aside(self, backend: Backend, src: str, dst: str) -> None:
         """Rename `src` to `dst`; what is there is taken away, and comes back if that fails."""
         aside, is_left = paths.join(_WORK, f"replaced-{dst.count('/')}-{uuid4().hex}"), True
-        end = self.asides.unfinished(dst, aside)
+        end = self.asides.unfinished(dst, aside + src)
         try:
             self._rename_there(backend, dst, aside + dst)
             try:
@@ -251,19 +253,23 @@ class Renaming:
             return False
         return True
 
-    def put_right(self, aside: str) -> None:
-        """Of what `asides` were told of, have nothing left there; see sweep()."""
-        replaced = _REPLACED.fullmatch(paths.name(aside))
-        if replaced is None:
+    def put_right(self, token: str) -> None:
+        """Have nothing out of the way of what `asides` were told of by `token`; see sweep()."""
+        begun = _BEGUN.fullmatch(token)
+        if begun is None:
             return
+        aside, depth, src = begun[1], int(begun[2]), begun[3]
         with self._share.lent(paths.ROOT) as backend:
             with suppress(NoSuchFilesytemObjectError):  # others may be at it
-                self._bring_back(backend, aside, int(replaced[1]))
+                self._bring_back(backend, aside, depth, src)
             with suppress(NoSuchFilesytemObjectError):
                 self._delete(backend, _once_removed(aside), is_dir=True)
 
-    def _bring_back(self, backend: Backend, aside: str, depth: int) -> None:
-        """Rename what is out of the way to where it was, unless something is there."""
+    def _bring_back(self, backend: Backend, aside: str, depth: int, src: str | None = None) -> None:
+        """Rename what is out of the way to where it was, unless something is there.
+
+        If that has come from `src`, what is out of the way is removed.
+        """
         path = ""
         while path.count("/") < depth:
             members = list(self._share.listing_of_all(backend, aside + path))
@@ -275,6 +281,8 @@ class Renaming:
             self._rename(backend, aside + path, path)
             self._delete(backend, aside, is_dir=True)
             _log.warning("%s was being replaced when that broke off, and is back", path)
+        elif src is not None and self._share.stat_or_none(backend, src) is None:
+            self._delete_replaced(backend, aside)
         else:
             _log.warning("a crash has left what was replaced in %s", aside + path)
 
