@@ -17,8 +17,22 @@ pytest_plugins = ["tests.fsspec_servers", "tests.http_names", "tests.servers"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What has a time limit of its own begins first: at the end, only one worker would have it."""
-    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+    """What may take longest begins first: at the end, only one worker would have it.
+
+    What writes gigabytes follows. A worker has its tests in this order, so that two of those are
+    at the disk at once only if others have taken over some of them.
+    """
+    items.sort(key=lambda item: (_limit(item), _is_large(item)), reverse=True)
+
+
+def _limit(item: pytest.Item) -> float:
+    """The seconds that it has of its own, 0 if it has what all have."""
+    marker = item.get_closest_marker("timeout")
+    return 0 if marker is None else float(marker.args[0])
+
+
+def _is_large(item: pytest.Item) -> bool:
+    return item.get_closest_marker("large") is not None
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from tests.live.line import Line, line, share
 from tests.live.serving import Serving, serving
 
 __all__ = ["line"]
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.large]
 MB = 1 << 20
 LIMIT, MOST = 100 * MB, 110 * MB
 SIZE, FILES, WRITERS = 5 * MB, 100, 24

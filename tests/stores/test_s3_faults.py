@@ -343,6 +343,7 @@ class Many:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_memory_does_not_grow_with_the_file(store: S3Store, tmp_path: Path) -> None:
     large = tmp_path / "large"
     with large.open("wb") as file:
