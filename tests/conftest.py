@@ -1,5 +1,6 @@
 """What every test may use; the servers and clients that some need are plugins of their own."""
 
+import gc
 import subprocess
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def _limit(item: pytest.Item) -> float:
 
 def _is_large(item: pytest.Item) -> bool:
     return item.get_closest_marker("large") is not None
+
+
+def pytest_collection_finish() -> None:
+    """The collector need not walk over thousands of tests each time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
