@@ -110,6 +110,7 @@ def fault_proxy(port: int) -> AbstractContextManager[Any]:
 def s3_server() -> Iterator[S3Server]:
     """SeaweedFS, with its keys in the environment."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setenv("WEED_MASTER_VOLUME_GROWTH_COPY_1", "1")  # files for each new bucket, not 7
         with warnings.catch_warnings():
             # s3server.py keeps the process by its id and drops the Popen that started it.
             warnings.simplefilter("ignore", ResourceWarning)
