@@ -32,6 +32,7 @@ from davfusion.stores.retrying import RetryingStore
 from tests.flaky import Fault, FlakyStore
 from tests.provider.client import DavClient
 from tests.remote import RemoteStore
+from tests.writeback_model import MEMORY
 
 pytestmark = pytest.mark.timeout(900)  # a long profile takes minutes
 AGE = 60.0
@@ -58,7 +59,7 @@ def up(path: str) -> str:
 class ShareMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.now = 1_700_000_000.0
         self.truth = RemoteStore(MemoryTree(clock=self.clock))
         self.flaky = FlakyStore(self.truth)
