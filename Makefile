@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# More than there are cores: a third of the time, a test waits.
+WORKERS ?= 3
 CLIENTS := $(addprefix tests/live/,test_client_libraries.py test_clients.py test_libreoffice.py test_suites.py)
 # A worker that has no test left takes some of the others': the slow ones lie next to each other.
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist worksteal
