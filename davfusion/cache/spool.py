@@ -20,7 +20,8 @@ from davfusion.cache.filestore import FileStore, has_maker_ended, own_name
 from davfusion.cache.notes import Content, Note, packed
 from davfusion.cache.packs import Packer
 from davfusion.cache.pending import Row
-from davfusion.platform import begin_flush, fsync_directory
+from davfusion.flushing import Flushing
+from davfusion.platform import fsync_directory
 from davfusion.stores.store import (
     ConflictError,
     InterruptEvent,
@@ -30,7 +31,6 @@ from davfusion.stores.store import (
 from davfusion.stores.streams import size_of
 from davfusion.stores.transfer import blocks
 
-_FLUSHED_TOGETHER: Final = 16 << 20
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _APART: Final = ".apart"
 """Ends the names in `tmp` of what is set apart: not the name by which a late writer looks there."""
@@ -85,11 +85,12 @@ def receive(
     Returns the file's name and note. Whatever goes wrong, nothing is left. Raises
     StoreSpaceLimitError for a full disk.
     """
-    name, size, begun = own_name(), 0, 0
+    name, size = own_name(), 0
     digest = digests.of_size(size_of(source))
     try:
         with disk_space(), spool.create(name, "xb") as file:
             make_room(file, 0)
+            flushing = Flushing(file)
             for block in blocks(source, interrupt_event):
                 try:
                     make_room(file, len(block))
@@ -101,16 +102,14 @@ def receive(
                 size += len(block)
                 digest.update(block)
                 file.write(block)
-                if durable and size - begun >= _FLUSHED_TOGETHER:  # so that the end is short
-                    file.flush()
-                    begin_flush(file.fileno(), begun, size - begun)
-                    begun = size
+                if durable:
+                    flushing.wrote(len(block))
             note = Note(new.path, size, digest.hexdigest(), new.modified, new.content_type)
             file.write(packed(note))
             file.flush()
             file.truncate()  # to what has come, where room was made for more
             if durable:
-                os.fsync(file.fileno())
+                flushing.end()
                 flush(spool)
     except BaseException as error:
         if not isinstance(error, TooLargeError) or error.rest is None:

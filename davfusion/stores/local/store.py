@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from davfusion.flushing import Flushing
 from davfusion.platform import CASE_INSENSITIVE_NAMES, fsync_directory
 from davfusion.stores import paths
 from davfusion.stores.local.disk import (
@@ -255,14 +256,16 @@ class LocalStore(Store):
         with writing(path):
             file = temporary.open("xb")
         try:
+            flushing = Flushing(file)
             for block in content:
                 with writing(path):
                     file.write(block)
+                    flushing.wrote(len(block))
             with writing(path):
                 file.flush()
                 if modified is not None:
                     os.utime(temporary, (modified, modified))
-                os.fsync(file.fileno())
+                flushing.end()
         finally:
             with suppress(OSError):
                 file.close()
