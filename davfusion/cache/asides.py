@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -49,6 +50,9 @@ _FAILED: Final = 2
 """Stands, too; but the client has been told that nothing came of it."""
 _SECONDS: Final = 2.0
 """By which a time may have been rounded that a service has kept."""
+_LATE, _SOON = 60.0, 0.5
+"""Seconds in which a service may still carry out what a process has asked that has ended, and until
+that is looked for first; then after twice as long each time."""
 Tree = dict[str, Metadata]
 
 _log = logging.getLogger(__name__)
@@ -57,13 +61,22 @@ _log = logging.getLogger(__name__)
 class NotedAsides:
     """Those of one share, in all processes that share the file `path`; made on first need.
 
-    `doubt` has caches ask the store about these paths, and all below.
+    `doubt` has caches ask the store about these paths, and all below. `clock` gives seconds.
     """
 
-    def __init__(self, path: Path, doubt: Callable[[Collection[str]], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        doubt: Callable[[Collection[str]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._path = path
+        self._clock = clock
         self._doubt = doubt
         self._database = Database(path, _SCHEMA, durable=True)
+        self._asked: dict[str, tuple[float, float]] = {}
+        """Token -> when that was first put right, and when it is to be again."""
+        self._refusal = ""
 
     @contextmanager
     def replacing(self, store: Store, dst: str, *, is_dir: bool) -> Iterator[Aside]:
@@ -105,12 +118,11 @@ class NotedAsides:
         """As stores.aside.Asides; on a full disk, nothing is noted."""
         try:
             with self._database.transaction(silent=True) as db:
-                values = (path, token, os.getpid())
-                number = db.execute("INSERT INTO unfinished VALUES (?, ?, ?)", values).lastrowid
+                db.execute("INSERT INTO unfinished VALUES (?, ?, ?)", (path, token, os.getpid()))
         except (sqlite3.Error, OSError) as error:
             _log.warning("a crash would leave a change of %s unfinished: %s", path, error)
             return lambda _is_left: None
-        return partial(self._end, number)
+        return partial(self._end, token)
 
     def settle(self, store: Store, service: Store) -> bool:
         """Bring in order what has ended early or failed and been left; whether nothing is left.
@@ -119,7 +131,7 @@ class NotedAsides:
         """
         with self._unless_refused():
             left = [notes for notes in self._left() if not self._is_settled(store, notes)]
-            return self._abandon_unfinished(service) and not left
+            return self._abandon(service) and not left
         return False
 
     def close(self) -> None:
@@ -127,37 +139,63 @@ class NotedAsides:
         self._database.close()
 
     def abandon_unfinished(self, service: Store) -> bool:
-        """Have put right what processes have left that have ended; whether nothing is left."""
+        """Have put right what processes have left that have ended; whether nothing is left.
+
+        What has been put right is for a minute looked at again.
+        """
         with self._unless_refused():
-            return self._abandon_unfinished(service)
+            return self._abandon(service)
         return False
 
-    def _abandon_unfinished(self, service: Store) -> bool:
-        if not self._path.exists():
-            return True
-        rows = self._database.rows("SELECT rowid, path, token, process FROM unfinished")
-        for number, path, token, process in rows:
-            if process and is_running(process):
+    def _abandon(self, service: Store) -> bool:
+        is_done, now = True, self._clock()
+        for path, token in self._unfinished():
+            if token in self._asked and now < self._asked[token][1]:
                 continue
             try:
                 service.abandon(path, token, 0.0)
             except TransientStoreError:
-                return False
+                is_done = False
+                continue
             except StoreAccessError as error:
                 _log.warning("an unfinished change of %s stays behind: %s", path, error)
+                self._end(token, False)
+            else:
+                self._put_off(token)
             self._doubt((path,))
-            self._end(number, False)
-        return True
+        return is_done
 
-    def _end(self, number: int | None, is_left: bool) -> None:
+    def unsettled(self) -> list[str]:
+        """Paths where something is to be put right: what comes before that is in its way."""
+        with self._unless_refused():
+            return [path for path, token in self._unfinished() if token not in self._asked]
+        return []
+
+    def _unfinished(self) -> Iterator[tuple[str, str]]:
+        """Path and token of what processes have left that have ended."""
+        rows = self._database.rows("SELECT * FROM unfinished") if self._path.exists() else []
+        for path, token, process in rows:
+            if not (process and is_running(process)):
+                yield path, token
+
+    def _put_off(self, token: str) -> None:
+        """Have it put right again, unless it has been for long enough."""
+        now = self._clock()
+        first, _ = self._asked.setdefault(token, (now, now))
+        self._asked[token] = first, now + max(_SOON, now - first)
+        self._end(token, now - first < _LATE)
+
+    def _end(self, token: str, is_left: bool) -> None:
+        if not is_left:
+            self._asked.pop(token, None)
         with (
             suppress(sqlite3.Error, OSError),  # then it is abandoned once more, at a start
             self._database.transaction(silent=True) as db,
         ):
             if is_left:
-                db.execute("UPDATE unfinished SET process = ? WHERE rowid = ?", (_NOBODY, number))
+                db.execute("UPDATE unfinished SET process = ? WHERE token = ?", (_NOBODY, token))
             else:
-                db.execute("DELETE FROM unfinished WHERE rowid = ?", (number,))
+                db.execute("DELETE FROM unfinished WHERE token = ?", (token,))
 
     @contextmanager
     def _unless_refused(self) -> Iterator[None]:
@@ -165,7 +203,11 @@ class NotedAsides:
         try:
             yield
         except (sqlite3.DatabaseError, OSError) as error:
-            _log.warning("%s cannot be used now: %s", self._path, error)
+            if str(error) != self._refusal:  # it is met many times a second
+                _log.warning("%s cannot be used now: %s", self._path, error)
+            self._refusal = str(error)
+        else:
+            self._refusal = ""
 
     def _left(self) -> "Iterator[_Notes]":
         if not self._path.exists():

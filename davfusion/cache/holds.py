@@ -66,14 +66,16 @@ class Holds:
         """Return when that is so; TransientStoreError when it takes too long."""
         wait_until(is_so, self._wait)
 
-    def remove_void(self, doubt: Callable[[list[str]], None]) -> None:
-        """Remove the holds of processes that have ended; before that, have their paths doubted."""
+    def remove_void(self, look: Callable[[list[str]], bool | None]) -> None:
+        """Remove the holds of processes that have ended, after a `look` at their paths.
+
+        If that says so, something is still to be put right there, and they stay for now.
+        """
         rows = self._journal.database.rows("SELECT owner, path FROM hold")
         owners = {owner for owner, _ in rows}
         void = [owner for owner in owners if has_ended(self._folder / owner)]
-        if not void:
+        if not void or look([path for owner, path in rows if owner in void]):
             return
-        doubt([path for owner, path in rows if owner in void])
         with self._journal.database.transaction() as db:
             db.executemany("DELETE FROM hold WHERE owner = ?", [(owner,) for owner in void])
         for owner in void:

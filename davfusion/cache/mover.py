@@ -13,7 +13,7 @@ from typing import Final
 from davfusion.cache import packs, schedule
 from davfusion.cache.block_caching_store import BlockCachingStore
 from davfusion.cache.folder import CacheFolder
-from davfusion.cache.holds import Holds
+from davfusion.cache.holds import Holds, overlaps_any
 from davfusion.cache.journal import Journal
 from davfusion.cache.outbox import Outbox
 from davfusion.cache.pending import DELETIONS, LARGE, SMALL, Row
@@ -58,7 +58,7 @@ class Mover:
         self._store = store
         self._folder = folder
         self._journal = journal
-        self._outbox = Outbox(journal, folder.spool, folder.unsettled.paths)
+        self._outbox = Outbox(journal, folder.spool, self._unsettled)
         self._holds = Holds(journal, folder.path / "owners")
         self._service = store.service
         self._sender = Sender(store, self._service, self._outbox, folder.spool, self._reached)
@@ -71,8 +71,10 @@ class Mover:
         self._under_way: dict[Future[None], list[Sending]] = {}
         self._probe: Future[None] | None = None
         """What was started last; while the store does not answer, nothing else is beside it."""
-        self._doubted: list[tuple[float, list[str]]] = []
-        """Until when, of time.monotonic(), and what is asked for anew at each look."""
+        self._abandoning: Future[None] | None = None
+        """What has the store forget, or put right, what was broken off."""
+        self._doubted: dict[tuple[str, ...], float] = {}
+        """What is asked for anew at each look, and until when, of time.monotonic()."""
         self._reserve = Reserve(folder.path)
         self._unnoted: list[Row] | None = None
         """Rows whose sending has ended and could not be noted; None: no row of before has been."""
@@ -132,10 +134,10 @@ class Mover:
             try:
                 with disk_space():
                     self._collect()
-                    self._holds.remove_void(self._put_right)
+                    self._holds.remove_void(self._is_left)
                     if time.monotonic() >= watched:
                         watched = time.monotonic() + _WATCH
-                        self._watch()
+                        self._watch(small)
                     self._start_due(small, large)
             except StoreSpaceLimitError as error:
                 logger.warning("nothing can be noted: %s", error)
@@ -153,6 +155,9 @@ class Mover:
             self._probe = pool.submit(self._sender.send, sendings)
             self._under_way[self._probe] = sendings
             self._probe.add_done_callback(lambda _: self._has_ended.set())
+
+    def _unsettled(self) -> list[str]:
+        return [*self._folder.unsettled.paths(), *self._folder.asides.unsettled()]
 
     def _room(self) -> dict[str, int]:
         """How many rows of each lane may be started now."""
@@ -191,7 +196,7 @@ class Mover:
                 self._unnoted += [sending.row for sending in sendings]
                 raise
 
-    def _watch(self) -> None:
+    def _watch(self, pool: ThreadPoolExecutor) -> None:
         """Break off what is not wanted any more, and have the store forget what was broken off."""
         self._reserve.keep()
         self._doubt_again()
@@ -199,20 +204,30 @@ class Mover:
         for sending in itertools.chain.from_iterable(self._under_way.values()):
             if schedule.lane(sending.row) != DELETIONS and self._outbox.is_in_the_way(sending.row):
                 sending.stop()
-        if not self._failures:
-            self._abandon()
+        if not self._failures or time.monotonic() >= self._pause_until:
+            self._start_abandoning(pool)
 
-    def _put_right(self, touched: list[str]) -> None:
-        """What a process was changing in the store when it ended."""
-        if not self._failures:
-            self._folder.asides.abandon_unfinished(self._service)
+    def _is_left(self, touched: list[str]) -> bool:
+        """Whether there is something to be put right that a process was changing when it ended."""
+        self._doubted.setdefault(tuple(touched), time.monotonic() + _IN_DOUBT)
+        if overlaps_any(tuple(touched), self._folder.asides.unsettled()):
+            return True
         self._folder.doubt(touched)
-        self._doubted.append((time.monotonic() + _IN_DOUBT, touched))
+        return False
 
     def _doubt_again(self) -> None:
-        self._doubted = [(end, left) for end, left in self._doubted if time.monotonic() < end]
-        for _, touched in self._doubted:
+        now = time.monotonic()
+        self._doubted = {left: end for left, end in self._doubted.items() if now < end}
+        for touched in self._doubted:
             self._folder.doubt(touched)
+
+    def _start_abandoning(self, pool: ThreadPoolExecutor) -> None:
+        """Beside what is sent, which it must not hold up."""
+        if self._abandoning is not None:
+            if not self._abandoning.done():
+                return
+            self._abandoning.result()
+        self._abandoning = pool.submit(self._abandon)
 
     def _abandon(self) -> None:
         self._folder.asides.abandon_unfinished(self._service)

@@ -403,3 +403,69 @@ def test_a_full_disk_is_a_space_limit_and_the_old_stands(tmp_path: Path) -> None
     with pytest.raises(StoreSpaceLimitError), asides.replacing(store, "/dst", is_dir=True):
         pytest.fail("nothing may be built that is not noted")
     assert contents(store, "/") == {"dst": b"old"}
+
+
+class Service(MemoryStore):
+    """Notes what it is asked to put right, and is `away` if so told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.is_away = False
+
+    def abandon(self, path: str, token: str | None, since: float) -> None:
+        super().abandon(path, token, since)
+        if self.is_away:
+            raise TransientStoreError("away")
+        self.asked.append(token or "")
+
+
+def test_what_a_service_may_carry_out_later_is_looked_for_for_a_minute(tmp_path: Path) -> None:
+    service, now = Service(), 0.0
+    with closing(NotedAsides(tmp_path / "asides", lambda _paths: None, lambda: now)) as asides:
+        asides.unfinished("/dst", "aside")(True)
+        assert asides.unsettled() == ["/dst"]
+        service.is_away = True
+        assert not asides.abandon_unfinished(service)
+        assert asides.unsettled() == ["/dst"]
+        service.is_away = False
+        times = []
+        while now < 100:
+            assert asides.abandon_unfinished(service)
+            assert asides.unsettled() == []
+            times += [now] * len(service.asked)
+            service.asked.clear()
+            now += 0.5
+    assert times == [0, 0.5, 1, 2, 4, 8, 16, 32, 64]
+
+
+def test_who_puts_something_right_ends_no_note_of_another(tmp_path: Path) -> None:
+    """Two are at it at once, and a third begins something as soon as one has ended."""
+
+    class Slow(Service):
+        def abandon(self, path: str, token: str | None, since: float) -> None:
+            super().abandon(path, token, since)
+            if path == "/old":
+                end_old(False)
+                ends.append(asides.unfinished("/new", "new"))
+
+    ends, service = list[Callable[[bool], None]](), Slow()
+    with closing(NotedAsides(tmp_path / "asides", lambda _paths: None)) as asides:
+        end_old = asides.unfinished("/old", "old")
+        end_old(True)
+        asides.abandon_unfinished(service)
+        (end_new,) = ends
+        end_new(True)
+        asides.abandon_unfinished(service)
+    assert service.asked == ["old", "new"]
+
+
+def test_notes_that_are_damaged_are_complained_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "asides").write_bytes(b"no database" * 100)
+    with closing(NotedAsides(tmp_path / "asides", lambda _paths: None)) as asides:
+        for _ in range(3):
+            assert asides.unsettled() == []
+            assert not asides.abandon_unfinished(MemoryStore())
+    assert len(caplog.records) == 1

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -16,10 +16,10 @@ import pytest
 from davfusion.stores.credentials import PASSWORD
 from davfusion.stores.fsspec import FsspecStore
 from davfusion.stores.fsspec.share import WORK
-from tests.conformance import put
+from tests import conformance
 from tests.fsspec_servers import DavServer
-from tests.live.drive import eventually, get, move
-from tests.live.serving import serving
+from tests.live.drive import ask, eventually, get, move, put, wait_for_drain
+from tests.live.serving import Serving, serving
 from tests.servers import fault_proxy
 
 pytestmark = pytest.mark.live
@@ -51,12 +51,9 @@ def stuck_dropbox(request: pytest.FixtureRequest) -> Iterator[Stuck]:
         rule = {"endpoint": "files/move_v2", "skip": 2, "times": 1, "latency_ms": late}
         dropbox.control(faults=[rule])
 
-    def contents() -> dict[str, bytes]:
-        return {path: content for path, content in dropbox.other.tree().items() if content}
-
     for path, content in BEFORE.items():
         dropbox.other.put(path, content)
-    yield Stuck(["dropbox:/"], {}, contents, get_stuck)
+    yield Stuck(["dropbox:/"], {}, lambda: files_of(dropbox), get_stuck)
 
 
 @contextmanager
@@ -71,7 +68,7 @@ def stuck_dav(request: pytest.FixtureRequest) -> Iterator[Stuck]:
         return {f"/{path.relative_to(root)}": path.read_bytes() for path in files}
 
     for path, content in BEFORE.items():
-        put(store, path, content)
+        conformance.put(store, path, content)
     with fault_proxy(dav.port) as proxy:
 
         def get_stuck() -> None:
@@ -101,10 +98,78 @@ def test_what_was_out_of_the_way_comes_back(stuck: Stuck, tmp_path: Path) -> Non
         stuck.get_stuck()
         asked = pool.submit(move, server, "/src", "/dst")
         assert eventually(lambda: any(WORK in path for path in stuck.contents()))
-        for pid in server.workers():
-            os.kill(pid, signal.SIGKILL)
-        with pytest.raises((OSError, HTTPException)):
-            asked.result()
+        kill_workers(server, asked)
         assert eventually(lambda: stuck.contents() == BEFORE, SOON)
         assert get(server, "/dst/old") == b"old"
         assert get(server, "/src/new") == b"new"
+
+
+def kill_workers(server: Serving, asked: Future[Any]) -> None:
+    """And with them what they were `asked` for."""
+    for pid in server.workers():
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises((OSError, HTTPException)):
+        asked.result()
+
+
+def test_what_goes_out_of_the_way_after_that_comes_back(dropbox: Any, tmp_path: Path) -> None:
+    """Dropbox carries out what it has been asked, whoever waits for the answer."""
+    for path, content in BEFORE.items():
+        dropbox.other.put(path, content)
+    with ThreadPoolExecutor(1) as pool, serving("dropbox:/", tmp_path) as server:
+        assert get(server, "/dst/old") == b"old"
+        rule = {"endpoint": "files/move_v2", "skip": 1, "times": 1, "latency_ms": 2000}
+        dropbox.control(faults=[rule])
+        asked = pool.submit(move, server, "/src", "/dst")
+        assert eventually(lambda: dropbox.report()["faults"][0]["times"] == 0)
+        assert files_of(dropbox) == BEFORE
+        kill_workers(server, asked)
+        assert eventually(lambda: any(WORK in path for path in files_of(dropbox)), SOON)
+        assert eventually(lambda: files_of(dropbox) == BEFORE, SOON)
+        assert get(server, "/dst/old") == b"old"
+
+
+def test_nothing_is_sent_to_where_something_is_out_of_the_way(dropbox: Any, tmp_path: Path) -> None:
+    """What is in its place would be taken for what was to replace it."""
+    for path, content in BEFORE.items():
+        dropbox.other.put(path, content)
+    options = "--write-back-delay", "1"
+    with ThreadPoolExecutor(1) as pool, serving("dropbox:/", tmp_path, *options) as server:
+        assert get(server, "/dst/old") == b"old"
+        put(server, "/dst/later", b"later")
+        late = 1000 * int(3 * SOON)
+        rule = {"endpoint": "files/copy_v2", "skip": 1, "times": 1, "latency_ms": late}
+        dropbox.control(faults=[rule])
+        asked = pool.submit(ask, server, "COPY", "/src", Destination=f"{server.url}dst")
+        assert eventually(lambda: dropbox.report()["faults"][0]["times"] == 0)
+        dropbox.control(faults=[{"endpoint": "files/list_folder", "status": 503}])
+        kill_workers(server, asked)
+        put(server, "/other", b"other")
+        assert eventually(lambda: "/other" in files_of(dropbox), 3 * SOON)
+        assert any(WORK in path for path in files_of(dropbox))
+        dropbox.control(faults=[])
+        wait_for_drain(server)
+        assert files_of(dropbox) == {**BEFORE, "/dst/later": b"later", "/other": b"other"}
+
+
+def test_what_is_sent_elsewhere_does_not_wait(dropbox: Any, tmp_path: Path) -> None:
+    """Until Dropbox has answered whoever puts it right."""
+    for path, content in BEFORE.items():
+        dropbox.other.put(path, content)
+    options = "--write-back-delay", "0.1"
+    with ThreadPoolExecutor(1) as pool, serving("dropbox:/", tmp_path, *options) as server:
+        assert get(server, "/dst/old") == b"old"
+        late = {"endpoint": "files/move_v2", "times": 1, "latency_ms": 1500 * int(SOON)}
+        dropbox.control(faults=[{**late, "skip": 2}])
+        asked = pool.submit(move, server, "/src", "/dst")
+        assert eventually(lambda: dropbox.report()["faults"][0]["times"] == 0)
+        dropbox.control(faults=[late])
+        kill_workers(server, asked)
+        assert eventually(lambda: dropbox.report()["faults"][0]["times"] == 0)
+        put(server, "/other", b"other")
+        assert eventually(lambda: "/other" in files_of(dropbox), SOON)
+
+
+def files_of(dropbox: Any) -> dict[str, bytes]:
+    """By path, those out of the way included."""
+    return {path: content for path, content in dropbox.other.tree().items() if content}
