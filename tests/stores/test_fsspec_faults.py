@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -13,6 +14,7 @@ from uuid import uuid4
 import paramiko
 import pytest
 
+from davfusion.cache.asides import NotedAsides
 from davfusion.stores.credentials import PASSWORD
 from davfusion.stores.errors import UnreachableError
 from davfusion.stores.fsspec import FsspecStore
@@ -299,6 +301,27 @@ def test_what_was_to_be_replaced_comes_back(
     caplog.clear()
     flaky_dav.check_access()
     assert not caplog.records
+
+
+def test_what_was_replaced_does_not_come_back(
+    flaky_dav: FsspecStore, dav_proxy: Any, tmp_path: Path
+) -> None:
+    """Nor once what others have put in its place is removed, while a minute passes."""
+    put(flaky_dav, "/new/file", b"new")
+    put(flaky_dav, "/old/file", b"old")
+    now = 0.0
+    with closing(NotedAsides(tmp_path / "notes", lambda _paths: None, lambda: now)) as asides:
+        flaky_dav.note_asides(asides)
+        dav_proxy.rules = [{"match": "^MOVE", "action": "drop", "skip": 2}]
+        with pytest.raises(TransientStoreError):
+            flaky_dav.move("/new", "/old")
+        dav_proxy.rules = []
+        flaky_dav.create_directory("/old")
+        assert asides.abandon_unfinished(flaky_dav)
+        flaky_dav.delete("/old", is_dir=True)
+        now = 10.0
+        assert asides.abandon_unfinished(flaky_dav)
+    assert contents(flaky_dav, "/") == {"new": None, "new/file": b"new"}
 
 
 def test_a_folder_that_others_make_meanwhile(flaky_dav: FsspecStore, dav_proxy: Any) -> None:

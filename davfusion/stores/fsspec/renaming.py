@@ -11,6 +11,7 @@ from davfusion.stores import paths
 from davfusion.stores.aside import Asides, UnnotedAsides
 from davfusion.stores.errors import (
     AlreadyExistsError,
+    ConflictError,
     NoSuchFilesytemObjectError,
     PartialFailureError,
     StoreAccessError,
@@ -133,7 +134,10 @@ class Renaming:
                 return
             for name, found in self._share.listing_of_all(backend, _WORK).items():
                 if replaced := _REPLACED.fullmatch(name):
-                    self._bring_back(backend, paths.join(_WORK, name), int(replaced[1]))
+                    try:
+                        self._bring_back(backend, paths.join(_WORK, name), int(replaced[1]))
+                    except ConflictError as error:
+                        _log.warning("%s", error)
                 elif name.startswith(_REMOVED):
                     self._delete(backend, paths.join(_WORK, name), is_dir=True)
                 elif name.startswith(_UPLOAD) and found["modified"] < now - DAY:
@@ -254,7 +258,11 @@ class Renaming:
         return True
 
     def put_right(self, token: str) -> None:
-        """Have nothing out of the way of what `asides` were told of by `token`; see sweep()."""
+        """Have nothing out of the way of what `asides` were told of by `token`; see sweep().
+
+        ConflictError where something else is in its place by now: it must not come back later,
+        should that be removed.
+        """
         begun = _BEGUN.fullmatch(token)
         if begun is None:
             return
@@ -266,7 +274,7 @@ class Renaming:
                 self._delete(backend, _once_removed(aside), is_dir=True)
 
     def _bring_back(self, backend: Backend, aside: str, depth: int, src: str | None = None) -> None:
-        """Rename what is out of the way to where it was, unless something is there.
+        """Rename what is out of the way to where it was; ConflictError if something is there.
 
         If that has come from `src`, what is out of the way is removed.
         """
@@ -284,7 +292,7 @@ class Renaming:
         elif src is not None and self._share.stat_or_none(backend, src) is None:
             self._delete_replaced(backend, aside)
         else:
-            _log.warning("a crash has left what was replaced in %s", aside + path)
+            raise ConflictError(f"a crash has left what was replaced in {aside + path}")
 
     def _rename(self, backend: Backend, src: str, dst: str) -> None:
         """Rename, where nothing or a file is; parents are made if they turn out to be missing."""
