@@ -402,24 +402,6 @@ def test_a_move_whose_answer_was_lost(
     assert names(patient, "/") == {"src", "file", "dir", dst[1:]} - {"src"}
 
 
-@pytest.mark.parametrize("folder", ["/Share", "/share"])
-@pytest.mark.parametrize("is_replaced", [False, True])
-def test_what_a_crash_has_left_out_of_the_way(dropbox: Any, folder: str, is_replaced: bool) -> None:
-    dropbox.other.mkdir("/Share")
-    share = DropboxStore(folder)
-    put(share, "/dir/new", b"new")
-    put(share, "/dir/File", b"old")
-    dropbox.other.move("/Share/dir/File", f"/Share/{ASIDE}/2-0123456789abcdef/dir/File")
-    if is_replaced:
-        put(share, "/dir/File", b"other")
-    assert names(share, "/") == {"dir"}
-    assert not share.exists(f"/{ASIDE}")
-    share.check_access()
-    assert share.get_file("/dir/File") == (b"other" if is_replaced else b"old")
-    assert f"/Share/{ASIDE}" not in dropbox.other.tree()
-    share.reconnect()
-
-
 def test_what_another_device_stores_in_the_source_of_a_move_stays(
     store: DropboxStore, dropbox: Any
 ) -> None:

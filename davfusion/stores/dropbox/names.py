@@ -61,9 +61,11 @@ class Places:
         """A new folder out of the way, for `path` to be below it."""
         return f"{self.asides}/{path.count('/')}-{uuid4().hex}"
 
-    def is_aside(self, remote: str) -> bool:
-        """Whether aside() has named that."""
-        return remote.startswith(f"{self.asides}/")
+    def begun(self, token: str) -> tuple[str, str] | None:
+        """What aside() has named, and the path that follows it in `token`."""
+        aside, slash, path = token.removeprefix(f"{self.asides}/").partition("/")
+        is_one = token.startswith(f"{self.asides}/") and slash
+        return (f"{self.asides}/{aside}", slash + path) if is_one else None
 
     def origin(self, remote: str) -> str | None:
         """Where something out of the way belongs; None for the folders above and what is in it."""

@@ -12,6 +12,7 @@ from typing import Any
 from dropbox import files
 from dropbox.exceptions import ApiError
 
+from davfusion.stores import paths
 from davfusion.stores.aside import Asides, UnnotedAsides
 from davfusion.stores.dropbox.client import Connection
 from davfusion.stores.dropbox.errors import dropbox_errors, tags_of
@@ -73,7 +74,7 @@ class Relocation:
         """Move a file or folder; two requests where nothing is at `dst`."""
         if src != dst and fold(src) == fold(dst):
             # Dropbox takes them for one name, and leaves it as it is.
-            with self._out_of_the_way(src) as aside:
+            with self._out_of_the_way(src, paths.ROOT) as aside:
                 self._move(aside, self._places.remote(dst))
             return
         require_apart(fold(src), fold(dst))
@@ -100,38 +101,60 @@ class Relocation:
             if carry == self._move:
                 Removal(self._connection, self._places).delete_version(src, entry.rev)
             return
-        with self._out_of_the_way(dst):
+        with self._out_of_the_way(dst, src):
             carry(source, self._places.remote(dst))
 
     def restore(self) -> None:
-        """Put back all that is out of the way; one request if there is nothing."""
+        """Put back all that is out of the way, and is not replaced; one request if nothing is."""
         asides = self._places.asides
         if look(self._connection.client, asides) is None:
             return
         for aside in self._entries(asides):
-            self.put_back(aside.path_display)
+            self._is_done(self.put_back, aside.path_display)
         if not self._entries(asides):
             self._delete(asides)
 
-    def put_back(self, aside: str) -> None:
-        """Bring back what is below `aside`, or remove it where it has been replaced.
+    def put_back(self, aside: str, src: str = paths.ROOT) -> None:
+        """Bring back what is below `aside`, or remove it where `src` has replaced it.
 
-        Missing is no error: others may be at it.
+        Missing is no error: others may be at it. ConflictError where something else has its place.
         """
         with suppress(NoSuchFilesytemObjectError):
             for entry in self._entries(aside, recursive=True):
                 origin = self._places.origin(entry.path_display)
                 if origin is not None:
-                    self._put_back(entry.path_display, origin)
+                    self._put_back(entry.path_display, origin, src)
             self._delete(aside)
 
-    def _put_back(self, place: str, origin: str) -> None:
+    def _put_back(self, place: str, origin: str, src: str) -> None:
         try:
             self._move(place, origin)
-        except ConflictError:  # by what was to replace it
+        except _TakenError as error:
+            if not self._stands_for(src, origin):
+                raise ConflictError(f"what was at dropbox:{origin} is in {place}") from error
             _log.info("dropbox:%s had been replaced", origin)
         else:
             _log.warning("dropbox:%s was being replaced when that broke off, and is back", origin)
+
+    def _stands_for(self, src: str, target: str) -> bool:
+        """Whether `src` has been moved or copied to `target`, by the look of it; not if it is /."""
+        source = self._places.remote(src)
+        if src == paths.ROOT:
+            return False
+        if look(self._connection.client, source) is None:
+            return True
+        return self._contents(source) == self._contents(target)
+
+    def _contents(self, remote: str) -> dict[str, str | None]:
+        """By path below `remote`, what tells the content of a file; None for a folder."""
+        top = look(self._connection.client, remote)
+        found = [top] if top else []
+        if isinstance(top, files.FolderMetadata):
+            found = self._entries(remote, recursive=True)
+        return {
+            entry.path_lower[len(top.path_lower) :]: getattr(entry, "content_hash", None)
+            for entry in found
+        }
 
     def _entries(self, folder: str, *, recursive: bool = False) -> list[Any]:
         with dropbox_errors(f"dropbox:{folder}"):
@@ -139,24 +162,27 @@ class Relocation:
             return [entry for page in found for entry in page]
 
     @contextmanager
-    def _out_of_the_way(self, path: str) -> Iterator[str]:
-        """Where `path` is until the block ends; then it is removed, or is back after a failure."""
+    def _out_of_the_way(self, path: str, src: str) -> Iterator[str]:
+        """Where `path` is until the block ends; then it is removed, or is back after a failure.
+
+        `src` is what is to replace it; / if nothing is.
+        """
         aside, is_left = self._places.aside(path), True
-        end = self.asides.unfinished(path, aside)
+        end = self.asides.unfinished(path, aside + src)
         try:
             self._move(self._places.remote(path), f"{aside}{path}")
             try:
                 yield f"{aside}{path}"
             except BaseException:
-                is_left = not self._is_done(self.put_back, aside)
+                is_left = not self._is_done(self.put_back, aside, src)
                 raise
             is_left = not self._is_done(self._delete, aside)
         finally:
             end(is_left)
 
-    def _is_done(self, change: Callable[[str], None], aside: str) -> bool:
+    def _is_done(self, change: Callable[..., None], aside: str, *more: str) -> bool:
         try:
-            change(aside)
+            change(aside, *more)
         except StoreAccessError as error:
             _log.warning("%s is put right later: %s", aside, error)
             return False

@@ -209,8 +209,8 @@ class DropboxStore(Store):
     def abandon(self, path: str, token: str | None, since: float) -> None:
         """As the contract says; Dropbox itself forgets unfinished uploads."""
         super().abandon(path, token, since)
-        if token is not None and self._places.is_aside(token):
-            self._relocation.put_back(token)
+        if token is not None and (begun := self._places.begun(token)):
+            self._relocation.put_back(*begun)
 
     def delete(self, path: str, is_dir: bool = False) -> None:
         """As the contract says; two requests, more for a folder of over 10,000 entries."""
