@@ -45,6 +45,8 @@ _GATHER: Final = 0.01
 _WATCH: Final = 0.5
 _IN_DOUBT: Final = 5.0
 """Seconds in which the store may still carry out what it was asked by a process that has ended."""
+_REAPED: Final = 0.3
+"""Seconds in which the number of a process that has ended may still pass for a running one's."""
 _LONGEST_PAUSE: Final = 8.0
 
 
@@ -74,7 +76,7 @@ class Mover:
         self._abandoning: Future[None] | None = None
         """What has the store forget, or put right, what was broken off."""
         self._doubted: dict[tuple[str, ...], float] = {}
-        """What is asked for anew at each look, and until when, of time.monotonic()."""
+        """What is asked for anew at each look, and since when, of time.monotonic()."""
         self._reserve = Reserve(folder.path)
         self._unnoted: list[Row] | None = None
         """Rows whose sending has ended and could not be noted; None: no row of before has been."""
@@ -208,16 +210,21 @@ class Mover:
             self._start_abandoning(pool)
 
     def _is_left(self, touched: list[str]) -> bool:
-        """Whether there is something to be put right that a process was changing when it ended."""
-        self._doubted.setdefault(tuple(touched), time.monotonic() + _IN_DOUBT)
-        if overlaps_any(tuple(touched), self._folder.asides.unsettled()):
+        """Whether there may be something to put right that a process was changing when it ended."""
+        changing, now = tuple(touched), time.monotonic()
+        if changing not in self._doubted:
+            self._doubted[changing] = now
+            self._folder.doubt(touched)
+        is_reaped = now >= self._doubted[changing] + _REAPED
+        if not is_reaped or overlaps_any(changing, self._folder.asides.unsettled()):
             return True
         self._folder.doubt(touched)
         return False
 
     def _doubt_again(self) -> None:
         now = time.monotonic()
-        self._doubted = {left: end for left, end in self._doubted.items() if now < end}
+        young = {left: seen for left, seen in self._doubted.items() if now < seen + _IN_DOUBT}
+        self._doubted = young
         for touched in self._doubted:
             self._folder.doubt(touched)
 
