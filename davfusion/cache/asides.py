@@ -12,11 +12,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from davfusion.cache import recovery
+from davfusion.cache.unfinished import NOBODY, SCHEMA, Unfinished
 from davfusion.database import Database
 from davfusion.platform import is_running
 from davfusion.stores import paths
@@ -27,7 +27,6 @@ from davfusion.stores.store import (
     Store,
     StoreAccessError,
     StoreSpaceLimitError,
-    TransientStoreError,
 )
 from davfusion.stores.transfer import blocks
 
@@ -40,19 +39,12 @@ CREATE TABLE IF NOT EXISTS content (
     modified REAL NOT NULL, etag TEXT,
     PRIMARY KEY (aside, path)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS unfinished (
-    path TEXT NOT NULL, token TEXT NOT NULL, process INTEGER NOT NULL
-);
 """
-_NOBODY: Final = 0
 _STANDS: Final = 1
 _FAILED: Final = 2
 """Stands, too; but the client has been told that nothing came of it."""
 _SECONDS: Final = 2.0
 """By which a time may have been rounded that a service has kept."""
-_LATE, _SOON = 60.0, 0.5
-"""Seconds in which a service may still carry out what a process has asked that has ended, and until
-that is looked for first; then after twice as long each time."""
 Tree = dict[str, Metadata]
 
 _log = logging.getLogger(__name__)
@@ -71,11 +63,9 @@ class NotedAsides:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
-        self._clock = clock
         self._doubt = doubt
-        self._database = Database(path, _SCHEMA, durable=True)
-        self._asked: dict[str, tuple[float, float]] = {}
-        """Token -> when that was first put right, and when it is to be again."""
+        self._database = Database(path, _SCHEMA + SCHEMA, durable=True)
+        self._unfinished = Unfinished(self._database, doubt, clock)
         self._refusal = ""
 
     @contextmanager
@@ -111,18 +101,12 @@ class NotedAsides:
         if problem := recovery.problem(self._path):
             recovery.set_aside(self._path, problem)
         with self._database.transaction(silent=True) as db:
-            db.execute("UPDATE aside SET process = ?", (_NOBODY,))
-            db.execute("UPDATE unfinished SET process = ?", (_NOBODY,))
+            db.execute("UPDATE aside SET process = ?", (NOBODY,))
+            db.execute("UPDATE unfinished SET process = ?", (NOBODY,))
 
     def unfinished(self, path: str, token: str) -> Callable[[bool], None]:
         """As stores.aside.Asides; on a full disk, nothing is noted."""
-        try:
-            with self._database.transaction(silent=True) as db:
-                db.execute("INSERT INTO unfinished VALUES (?, ?, ?)", (path, token, os.getpid()))
-        except (sqlite3.Error, OSError) as error:
-            _log.warning("a crash would leave a change of %s unfinished: %s", path, error)
-            return lambda _is_left: None
-        return partial(self._end, token)
+        return self._unfinished.begin(path, token)
 
     def settle(self, store: Store, service: Store) -> bool:
         """Bring in order what has ended early or failed and been left; whether nothing is left.
@@ -147,55 +131,14 @@ class NotedAsides:
             return self._abandon(service)
         return False
 
-    def _abandon(self, service: Store) -> bool:
-        is_done, now = True, self._clock()
-        for path, token in self._unfinished():
-            if token in self._asked and now < self._asked[token][1]:
-                continue
-            try:
-                service.abandon(path, token, 0.0)
-            except TransientStoreError:
-                is_done = False
-                continue
-            except StoreAccessError as error:
-                _log.warning("an unfinished change of %s stays behind: %s", path, error)
-                self._end(token, False)
-            else:
-                self._put_off(token)
-            self._doubt((path,))
-        return is_done
-
     def unsettled(self) -> list[str]:
         """Paths where something is to be put right: what comes before that is in its way."""
         with self._unless_refused():
-            return [path for path, token in self._unfinished() if token not in self._asked]
+            return self._unfinished.paths() if self._path.exists() else []
         return []
 
-    def _unfinished(self) -> Iterator[tuple[str, str]]:
-        """Path and token of what processes have left that have ended."""
-        rows = self._database.rows("SELECT * FROM unfinished") if self._path.exists() else []
-        for path, token, process in rows:
-            if not (process and is_running(process)):
-                yield path, token
-
-    def _put_off(self, token: str) -> None:
-        """Have it put right again, unless it has been for long enough."""
-        now = self._clock()
-        first, _ = self._asked.setdefault(token, (now, now))
-        self._asked[token] = first, now + max(_SOON, now - first)
-        self._end(token, now - first < _LATE)
-
-    def _end(self, token: str, is_left: bool) -> None:
-        if not is_left:
-            self._asked.pop(token, None)
-        with (
-            suppress(sqlite3.Error, OSError),  # then it is abandoned once more, at a start
-            self._database.transaction(silent=True) as db,
-        ):
-            if is_left:
-                db.execute("UPDATE unfinished SET process = ? WHERE token = ?", (_NOBODY, token))
-            else:
-                db.execute("DELETE FROM unfinished WHERE token = ?", (token,))
+    def _abandon(self, service: Store) -> bool:
+        return self._unfinished.abandon(service) if self._path.exists() else True
 
     @contextmanager
     def _unless_refused(self) -> Iterator[None]:
@@ -346,7 +289,7 @@ class _Notes:
         """To whom comes next."""
         stands = (_FAILED if self.is_failure else _STANDS) if self.stands else 0
         sql = "UPDATE aside SET process = ?, stands = ? WHERE path = ?"
-        self._execute(sql, _NOBODY, stands, self.aside)
+        self._execute(sql, NOBODY, stands, self.aside)
 
     def take_over(self, process: int) -> bool:
         """From a process that has ended or left it; False where another was quicker."""
