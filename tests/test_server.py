@@ -248,8 +248,8 @@ def test_a_reload_that_cannot_serve_leaves_all_as_it_was(
         assert eventually(lambda: "a new worker could not start" in capfd.readouterr().err)
         assert program.worker() == worker
         program.signal(signal.SIGHUP)
-        assert eventually(lambda: program.worker() == 0)
         assert eventually(lambda: is_gone(worker))
+        assert program.worker() == 0
         program.signal(signal.SIGTERM)
         assert program.exit_code() == 0
 

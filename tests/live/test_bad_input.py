@@ -9,6 +9,7 @@ import pytest
 
 from davfusion.provider.request import MAX_LEVELS
 from tests.http_serving import Client
+from tests.live import drive
 from tests.live.serving import Serving, serving
 
 pytestmark = pytest.mark.live
@@ -212,9 +213,9 @@ def test_folders_in_folders_without_end(server: Serving) -> None:
         assert ask(server, b"MKCOL", path) == 201
     assert ask(server, b"MKCOL", path + b"/d") == 400
     assert ask(server, b"PROPFIND", b"/d", b"", b"Depth: infinity") in (207, 403)
-    for method, there in ((b"COPY", b"/e"), (b"MOVE", b"/f")):
-        assert ask(server, method, b"/d", b"", b"Destination: " + there) == 201
-        assert ask(server, b"DELETE", there) == 204
+    for method, there in (("COPY", "/e"), ("MOVE", "/f")):  # no wrong requests, and much to do
+        assert drive.ask(server, method, "/d", Destination=there).status == 201
+        assert drive.ask(server, "DELETE", there).status == 204
 
 
 def test_a_name_longer_than_disks_take_changes_nothing(server: Serving) -> None:
