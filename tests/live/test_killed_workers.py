@@ -124,7 +124,7 @@ def test_what_goes_out_of_the_way_after_that_comes_back(dropbox: Any, tmp_path: 
         assert eventually(lambda: dropbox.report()["faults"][0]["times"] == 0)
         assert files_of(dropbox) == BEFORE
         kill_workers(server, asked)
-        assert eventually(lambda: any(WORK in path for path in files_of(dropbox)), SOON)
+        assert eventually(lambda: "/dst was being replaced" in server.log.read_text(), SOON)
         assert eventually(lambda: files_of(dropbox) == BEFORE, SOON)
         assert get(server, "/dst/old") == b"old"
 
