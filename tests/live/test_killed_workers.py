@@ -44,15 +44,13 @@ class Stuck:
 
 @contextmanager
 def stuck_dropbox(request: pytest.FixtureRequest) -> Iterator[Stuck]:
-    dropbox: Any = request.getfixturevalue("dropbox")
+    dropbox: Any = request.getfixturevalue("filled_dropbox")
 
     def get_stuck() -> None:
         late = 1000 * int(3 * SOON)
         rule = {"endpoint": "files/move_v2", "skip": 2, "times": 1, "latency_ms": late}
         dropbox.control(faults=[rule])
 
-    for path, content in BEFORE.items():
-        dropbox.other.put(path, content)
     yield Stuck(["dropbox:/"], {}, lambda: files_of(dropbox), get_stuck)
 
 
@@ -80,6 +78,13 @@ def stuck_dav(request: pytest.FixtureRequest) -> Iterator[Stuck]:
 
 
 BEFORE = {"/src/new": b"new", "/dst/old": b"old"}
+
+
+@pytest.fixture
+def filled_dropbox(dropbox: Any) -> Any:
+    for path, content in BEFORE.items():
+        dropbox.other.put(path, content)
+    return dropbox
 
 
 @pytest.fixture(params=[stuck_dropbox, stuck_dav])
@@ -112,62 +117,60 @@ def kill_workers(server: Serving, asked: Future[Any]) -> None:
         asked.result()
 
 
-def test_what_goes_out_of_the_way_after_that_comes_back(dropbox: Any, tmp_path: Path) -> None:
+def test_what_goes_out_of_the_way_after_that_comes_back(
+    filled_dropbox: Any, tmp_path: Path
+) -> None:
     """Dropbox carries out what it has been asked, whoever waits for the answer."""
-    for path, content in BEFORE.items():
-        dropbox.other.put(path, content)
     with ThreadPoolExecutor(1) as pool, serving("dropbox:/", tmp_path) as server:
         assert get(server, "/dst/old") == b"old"
         rule = {"endpoint": "files/move_v2", "skip": 1, "times": 1, "latency_ms": 2000}
-        dropbox.control(faults=[rule])
+        filled_dropbox.control(faults=[rule])
         asked = pool.submit(move, server, "/src", "/dst")
-        assert eventually(lambda: dropbox.report()["faults"][0]["times"] == 0)
-        assert files_of(dropbox) == BEFORE
+        assert eventually(lambda: filled_dropbox.report()["faults"][0]["times"] == 0)
+        assert files_of(filled_dropbox) == BEFORE
         kill_workers(server, asked)
         assert eventually(lambda: "/dst was being replaced" in server.log.read_text(), SOON)
-        assert eventually(lambda: files_of(dropbox) == BEFORE, SOON)
+        assert eventually(lambda: files_of(filled_dropbox) == BEFORE, SOON)
         assert get(server, "/dst/old") == b"old"
 
 
-def test_nothing_is_sent_to_where_something_is_out_of_the_way(dropbox: Any, tmp_path: Path) -> None:
+def test_nothing_is_sent_to_where_something_is_out_of_the_way(
+    filled_dropbox: Any, tmp_path: Path
+) -> None:
     """What is in its place would be taken for what was to replace it."""
-    for path, content in BEFORE.items():
-        dropbox.other.put(path, content)
     options = "--write-back-delay", "1"
     with ThreadPoolExecutor(1) as pool, serving("dropbox:/", tmp_path, *options) as server:
         assert get(server, "/dst/old") == b"old"
         put(server, "/dst/later", b"later")
         late = 1000 * int(3 * SOON)
         rule = {"endpoint": "files/copy_v2", "skip": 1, "times": 1, "latency_ms": late}
-        dropbox.control(faults=[rule])
+        filled_dropbox.control(faults=[rule])
         asked = pool.submit(ask, server, "COPY", "/src", Destination=f"{server.url}dst")
-        assert eventually(lambda: dropbox.report()["faults"][0]["times"] == 0)
-        dropbox.control(faults=[{"endpoint": "files/list_folder", "status": 503}])
+        assert eventually(lambda: filled_dropbox.report()["faults"][0]["times"] == 0)
+        filled_dropbox.control(faults=[{"endpoint": "files/list_folder", "status": 503}])
         kill_workers(server, asked)
         put(server, "/other", b"other")
-        assert eventually(lambda: "/other" in files_of(dropbox), 3 * SOON)
-        assert any(WORK in path for path in files_of(dropbox))
-        dropbox.control(faults=[])
+        assert eventually(lambda: "/other" in files_of(filled_dropbox), 3 * SOON)
+        assert any(WORK in path for path in files_of(filled_dropbox))
+        filled_dropbox.control(faults=[])
         wait_for_drain(server)
-        assert files_of(dropbox) == {**BEFORE, "/dst/later": b"later", "/other": b"other"}
+        assert files_of(filled_dropbox) == {**BEFORE, "/dst/later": b"later", "/other": b"other"}
 
 
-def test_what_is_sent_elsewhere_does_not_wait(dropbox: Any, tmp_path: Path) -> None:
+def test_what_is_sent_elsewhere_does_not_wait(filled_dropbox: Any, tmp_path: Path) -> None:
     """Until Dropbox has answered whoever puts it right."""
-    for path, content in BEFORE.items():
-        dropbox.other.put(path, content)
     options = "--write-back-delay", "0.1"
     with ThreadPoolExecutor(1) as pool, serving("dropbox:/", tmp_path, *options) as server:
         assert get(server, "/dst/old") == b"old"
         late = {"endpoint": "files/move_v2", "times": 1, "latency_ms": 1500 * int(SOON)}
-        dropbox.control(faults=[{**late, "skip": 2}])
+        filled_dropbox.control(faults=[{**late, "skip": 2}])
         asked = pool.submit(move, server, "/src", "/dst")
-        assert eventually(lambda: dropbox.report()["faults"][0]["times"] == 0)
-        dropbox.control(faults=[late])
+        assert eventually(lambda: filled_dropbox.report()["faults"][0]["times"] == 0)
+        filled_dropbox.control(faults=[late])
         kill_workers(server, asked)
-        assert eventually(lambda: dropbox.report()["faults"][0]["times"] == 0)
+        assert eventually(lambda: filled_dropbox.report()["faults"][0]["times"] == 0)
         put(server, "/other", b"other")
-        assert eventually(lambda: "/other" in files_of(dropbox), SOON)
+        assert eventually(lambda: "/other" in files_of(filled_dropbox), SOON)
 
 
 def files_of(dropbox: Any) -> dict[str, bytes]:
