@@ -12,6 +12,7 @@ from davfusion.cache.block_caching_store import MEGABYTE, BlockCachingStore, ove
 from davfusion.cache.folder import CacheFolder, cache_id_for
 from davfusion.cache.pending import FILE, Row
 from davfusion.cache.room import Meter, Room
+from davfusion.cache.too_large import TooLargeError
 from davfusion.stores import paths
 from davfusion.stores.source import small
 from davfusion.stores.store import (
@@ -102,7 +103,7 @@ class CachingStore(StoreWrapper):
                 stored = super().store_fileobject(whole, path, interrupt_event, **options)
                 self._store.keep(path, stored, whole)
                 return stored
-        except spool.TooLargeError as error:
+        except TooLargeError as error:
             with error.begun(fileobject) as source, self._put(path, alone):
                 return super().store_fileobject(source, path, interrupt_event, **options)
 

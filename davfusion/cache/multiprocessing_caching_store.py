@@ -23,6 +23,7 @@ from davfusion.cache.packs import Packer, is_packed
 from davfusion.cache.pending import DIRECTORY, FILE, NOTHING, Held, Row, View
 from davfusion.cache.relocation import Relocation
 from davfusion.cache.room import Meter, Room
+from davfusion.cache.too_large import Parts, TooLargeError
 from davfusion.memo import Validity
 from davfusion.stores import paths
 from davfusion.stores.spelling import canonical
@@ -213,7 +214,7 @@ class MultiprocessingCachingStore(StoreWrapper):
         new = Row(path, FILE, modified=when, content_type=content_type)
         try:
             new = self._received(fileobject, new, interrupt_event)
-        except spool.TooLargeError as error:
+        except TooLargeError as error:
             with error.begun(fileobject) as source:
                 return self._store_through(source, new, interrupt_event, if_etag)
         is_needed = True
@@ -234,14 +235,14 @@ class MultiprocessingCachingStore(StoreWrapper):
         is_any_size_allowed = limit is None or limit >= self._packer.largest
         if is_any_size_allowed and self._packer.has_room(size or 0):
             packed = spool.receive_small(self._packer, source, new, interrupt_event)
-            if not isinstance(packed, spool.Parts):
+            if not isinstance(packed, Parts):
                 return _with_content(new, *packed)
             source = packed
         make_room = spool.limited(limit, Meter(self._room, size))
         try:
             received = spool.receive(self._files, source, new, make_room, interrupt_event)
-        except spool.TooLargeError as error:
-            if error.rest is None and isinstance(source, spool.Parts):
+        except TooLargeError as error:
+            if error.rest is None and isinstance(source, Parts):
                 error.rest = source
             raise
         return _with_content(new, *received)

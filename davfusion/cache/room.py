@@ -18,7 +18,7 @@ from davfusion.cache.disposable import exclusive
 from davfusion.cache.filestore import FileStore, own_name
 from davfusion.cache.journal import Journal
 from davfusion.cache.packs import Grow, all_packs, size_of
-from davfusion.cache.spool import TooLargeError
+from davfusion.cache.too_large import TooLargeError
 from davfusion.platform import given_by_disk
 from davfusion.stores.store import StoreSpaceLimitError, TransientStoreError
 

@@ -13,13 +13,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final
 
 from davfusion.cache import digests, packs
 from davfusion.cache.filestore import FileStore, has_maker_ended, own_name
 from davfusion.cache.notes import Content, Note, packed
 from davfusion.cache.packs import Packer
 from davfusion.cache.pending import Row
+from davfusion.cache.too_large import Parts, TooLargeError, Unspooled
 from davfusion.flushing import Flushing
 from davfusion.platform import fsync_directory
 from davfusion.stores.store import (
@@ -39,21 +40,6 @@ MakeRoom = Callable[[BinaryIO, int], None]
 
 TooLargeError, StoreSpaceLimitError.
 """
-
-
-class TooLargeError(Exception):
-    """A write is larger than the whole cache; `rest` is what of it has been read already."""
-
-    rest: "Parts | None" = None
-
-    @contextmanager
-    def begun(self, source: SourceStream) -> Iterator[SourceStream]:
-        """All of `source`, from where it was first read."""
-        if self.rest is None:
-            yield source
-            return
-        with self.rest as whole:
-            yield whole
 
 
 def limited(limit: int | None, make_room: MakeRoom | None = None) -> MakeRoom:
@@ -124,7 +110,7 @@ def receive_small(
     source: SourceStream,
     new: Row,
     interrupt_event: InterruptEvent | None = None,
-) -> "tuple[str, Note] | Parts":
+) -> tuple[str, Note] | Parts:
     """As receive, into a pack; if it is no small content after all, all of `source`."""
     data = b""
     for block in blocks(source, interrupt_event):
@@ -136,38 +122,6 @@ def receive_small(
     with disk_space():
         name = packer.add(data, note)
     return Parts(io.BytesIO(data)) if name is None else (name, note)
-
-
-class Parts:
-    """A source in parts, one after the other."""
-
-    def __init__(self, *parts: SourceStream) -> None:
-        self._parts = list(parts)
-
-    def read(self, size: int = -1, /) -> bytes:
-        """As SourceStream."""
-        while not (data := self._parts[0].read(size)) and len(self._parts) > 1 and size:
-            self._parts.pop(0)
-        return data
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        """Nothing is to be given back."""
-
-
-class Unspooled(Parts):
-    """A source that turned out too large: what has been received, and then the rest of it."""
-
-    def __init__(self, path: Path, size: int, block: bytes, source: SourceStream) -> None:
-        self._path = path
-        self._received = Content(path.open("rb"), size)
-        super().__init__(self._received, io.BytesIO(block), source)
-
-    def __exit__(self, *_error: object) -> None:
-        self._received.close()
-        self._path.unlink(missing_ok=True)
 
 
 def open_range(

@@ -12,7 +12,7 @@ from davfusion.cache.filestore import FileStore
 from davfusion.cache.journal import ROW_COST, Journal
 from davfusion.cache.pending import FILE, Row
 from davfusion.cache.room import PATIENCE, SEATS, STEP, Meter, Room
-from davfusion.cache.spool import TooLargeError
+from davfusion.cache.too_large import TooLargeError
 from davfusion.stores.store import StoreSpaceLimitError, TransientStoreError
 
 LIMIT = 10 * STEP

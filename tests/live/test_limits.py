@@ -213,6 +213,30 @@ def test_a_file_larger_than_the_cache_streams_through(
     assert contents(s3_client, bucket) == {"large": large}
 
 
+def test_meanwhile_its_client_goes_on_sending(
+    line: Line, bucket: str, s3_client: Any, tmp_path: Path
+) -> None:
+    """While the store takes what has been received before it was known to be too large."""
+    large = content(1, 90 * MB)
+    line.slow(3)  # ten parts, three at a time: longer than the client has patience
+    with share(line, bucket, tmp_path, "--cache-size", "80MB") as server:
+        with upload(server, "/large", "Transfer-Encoding: chunked") as sock:
+            sock.settimeout(10)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+            for start in range(0, len(large), 32768):
+                piece = large[start : start + 32768]
+                sock.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+            line.prompt()
+            sock.settimeout(PATIENCE)
+            assert not list((cache_of(server) / "spool" / "tmp").iterdir()), (
+                "its room is free again"
+            )
+            sock.sendall(b"0\r\n\r\n")
+            assert sock.recv(65536).startswith(b"HTTP/1.1 201 ")
+        assert get(server, "/large") == large
+    assert contents(s3_client, bucket) == {"large": large}
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_so_does_what_finds_no_room_when_it_is_written_through(
     line: Line, bucket: str, s3_client: Any, tmp_path: Path, framing: str
