@@ -13,6 +13,9 @@ from davfusion.stores.store import SourceStream
 RATE: Final = 128 << 10
 """Bytes a second that a client can send at least while what has been received goes to the store."""
 _PIECE: Final = 2 * RATE
+_STEP: Final = 16 << 10
+_HELD_UP: Final = 0.5
+"""Seconds for a piece; a client that takes longer was not held up, and what waits is to go on."""
 
 
 class TooLargeError(Exception):
@@ -82,12 +85,16 @@ class Unspooled(Parts):
         return data
 
     def _read_ahead(self) -> None:
-        now = self._clock()
+        began = self._clock()
         free = self._received.tell() - self._ahead.size
-        due = min(free, int((now - self._took) * RATE))
-        if due >= _PIECE:
-            self._ahead.add(self._source.read(due))
-            self._took = now
+        due = min(free, int((began - self._took) * RATE))
+        if due < _PIECE:
+            return
+        while due > 0 and self._clock() - began < _HELD_UP:
+            data = self._source.read(min(due, _STEP))
+            self._ahead.add(data)
+            due -= len(data) or due
+        self._took = self._clock()
 
     def __exit__(self, *_error: object) -> None:
         self._remove()

@@ -50,6 +50,28 @@ def test_meanwhile_the_client_goes_on_sending(tmp_path: Path) -> None:
             assert path.stat().st_size == 100 * RATE
 
 
+class SlowClient(io.BytesIO):
+    """Sends a kilobyte a second."""
+
+    now = 0.0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.now += len(data) / 1000
+        return data
+
+
+def test_a_client_that_is_slow_does_not_hold_up_what_has_come(tmp_path: Path) -> None:
+    path, client = tmp_path / "received", SlowClient(bytes(100 * RATE))
+    path.write_bytes(bytes(100 * RATE))
+    with Unspooled(path, 100 * RATE, b"", client, clock=lambda: client.now) as whole:
+        for _ in range(50):
+            began = client.now
+            whole.read(2 * RATE)
+            assert client.now - began < 20
+            client.now += 1
+
+
 def test_what_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "received"
     path.write_bytes(b"received")
