@@ -33,8 +33,9 @@ class CachingStore(StoreWrapper):
     What is written is first received, in memory if it is small, else in the spool of
     `cache_dir/cache_id`, so that a source that breaks off never touches the store, and a retry can
     rewind; what finds no room there, on the disk or within the limit, goes straight to `store`
-    while it comes. What is read or written stays there in blocks, unless reading the store costs as
-    little; what a range needs is fetched, no more.
+    while it comes, as does all to a folder, which does the same by itself. What is read or written
+    stays there in blocks, unless reading the store costs as little; what a range needs is fetched,
+    no more.
 
     `cache_expiration_time` is the seconds until an entry is expired; `cache_size_in_mb` the limit
     of blocks and of writes under way together (0: no content); `cache_id` names a persistent cache
@@ -61,6 +62,7 @@ class CachingStore(StoreWrapper):
         )
         super().__init__(clean)
         self._room.blocks = clean.blocks
+        self._is_needless = clean.blocks is None and clean.features.receives_first
         self._age = cache_expiration_time
         is_needed = not self._store.features.exclusive_transfer
         self._claims = self._folder.claims() if is_needed else None
@@ -98,6 +100,9 @@ class CachingStore(StoreWrapper):
         self.require_storable(path)
         is_judged_here = not self._store.features.conditional_write
         alone = is_judged_here and options.get("if_etag") is not None
+        if self._is_needless:
+            with self._put(path, alone):
+                return super().store_fileobject(fileobject, path, interrupt_event, **options)
         try:
             with self._received(fileobject, path, interrupt_event) as whole, self._put(path, alone):
                 stored = super().store_fileobject(whole, path, interrupt_event, **options)

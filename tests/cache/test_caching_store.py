@@ -18,7 +18,9 @@ from davfusion.cache.caching_store import CachingStore
 from davfusion.cache.filestore import SPACES, FileStore
 from davfusion.cache.folder import CacheFolder, CacheInUseError, cache_id_for
 from davfusion.cache.room import SPARE
+from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore, MemoryTree
+from davfusion.stores.source import SMALL
 from davfusion.stores.store import (
     InterruptedException,
     Store,
@@ -71,6 +73,34 @@ def test_a_write_reaches_the_store_before_the_call_returns(tmp_path: Path) -> No
     metadata = share(tmp_path, store).store_fileobject(io.BytesIO(b"new"), "/a", modified=7.0)
     assert store.get_file("/a") == b"new"
     assert metadata == store.get_metadata("/a")
+    assert spooled(tmp_path) == []
+
+
+class WatchingSource(io.BytesIO):
+    """Sees, each time it is read, what lies in the spool."""
+
+    def __init__(self, content: bytes, folder: Path) -> None:
+        super().__init__(content)
+        self.seen: list[str] = []
+        self._folder = folder
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.seen += spooled(self._folder)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_a_folder_receives_by_itself_is_not_written_twice(
+    tmp_path: Path, is_folder: bool
+) -> None:
+    (tmp_path / "files").mkdir()
+    store = share(tmp_path, LocalStore(tmp_path / "files") if is_folder else MemoryStore())
+    source = WatchingSource(bytes(4 * SMALL), tmp_path)
+    store.store_fileobject(source, "/a")
+    assert bool(source.seen) is not is_folder
+    with pytest.raises(OSError, match="cut off"):
+        store.store_fileobject(BrokenSource(OSError("cut off")), "/a")
+    assert store.get_file("/a") == bytes(4 * SMALL)
     assert spooled(tmp_path) == []
 
 
@@ -244,6 +274,7 @@ def test_a_file_too_large_for_the_store_is_refused_while_it_comes(tmp_path: Path
 KILLED = """
 import os, signal, sys
 from davfusion.cache.caching_store import CachingStore
+from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore
 
 class Source:

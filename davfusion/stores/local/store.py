@@ -62,6 +62,7 @@ _FEATURES = Features(
     case_insensitive_names=CASE_INSENSITIVE_NAMES,
     cheap_metadata=True,
     modified_times=True,
+    receives_first=True,
 )
 
 _log = logging.getLogger(__name__)
