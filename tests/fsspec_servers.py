@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -201,7 +201,8 @@ def end_sessions(server: "subprocess.Popen[bytes]") -> None:
     """Kill the processes that serve the connections there are, and what else it has started."""
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
     for pid in map(int, children.read_text().split()):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
