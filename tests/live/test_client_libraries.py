@@ -102,6 +102,7 @@ def test_npm_webdav(s3_share: Serving, big: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.large
+@pytest.mark.timeout(300)  # 2 GiB each way
 def test_webdav_tck_finds_nothing(s3_share: Serving, tmp_path: Path) -> None:
     output = run(program("dav-tck"), "--no-colour", s3_share.url, cwd=tmp_path)
     counted = dict(re.findall(r"│ (\w+)\s+│\s+(\d+) │", output))
