@@ -62,7 +62,7 @@ class CachingStore(StoreWrapper):
         )
         super().__init__(clean)
         self._room.blocks = clean.blocks
-        self._is_needless = clean.blocks is None and clean.features.receives_first
+        self._is_received_there = clean.blocks is None and clean.features.receives_first
         self._age = cache_expiration_time
         is_needed = not self._store.features.exclusive_transfer
         self._claims = self._folder.claims() if is_needed else None
@@ -100,7 +100,7 @@ class CachingStore(StoreWrapper):
         self.require_storable(path)
         is_judged_here = not self._store.features.conditional_write
         alone = is_judged_here and options.get("if_etag") is not None
-        if self._is_needless:
+        if self._is_received_there:
             with self._put(path, alone):
                 return super().store_fileobject(fileobject, path, interrupt_event, **options)
         try:

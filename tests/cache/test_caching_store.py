@@ -274,7 +274,6 @@ def test_a_file_too_large_for_the_store_is_refused_while_it_comes(tmp_path: Path
 KILLED = """
 import os, signal, sys
 from davfusion.cache.caching_store import CachingStore
-from davfusion.stores.local import LocalStore
 from davfusion.stores.memory import MemoryStore
 
 class Source:
