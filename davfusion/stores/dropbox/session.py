@@ -1,5 +1,6 @@
 """Writing one file in parts, several at a time, that a later try goes on with."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -44,19 +45,20 @@ class Session:
         self._commit = commit
         self._upload = upload
         self._digests: dict[int, bytes] = {}
+        self._noting = threading.Lock()
 
     def write(self, part_size: int) -> Any:
         """Store all in parts of `part_size`, a multiple of BLOCK; the metadata of the file."""
         with counted(self._upload) as sent, self._kept_for_another_try():
             token = self._earlier() or self._begin(part_size)
-            send = partial(self._source.send, self._sender(token))
+            send = partial(self._send, token, sent)
             parts = self._source.parts(ranges(self._source.size, token.part_size))
             others = takewhile(lambda part: not self._is_last(part), parts)
             with closing(run_all(send, others, PARTS_AT_ONCE)) as finished:
-                for part, future in finished:
-                    self._note(token, part, future.result(), sent)
+                for _, future in finished:
+                    future.result()
             *_, last = ranges(self._source.size, token.part_size)
-            self._note(token, last, send(last), sent)
+            send(last)
             self._upload.confirm()
             self._source.require_uninterrupted()
             digest = content_hash(b"".join(self._digests[n] for n in sorted(self._digests)))
@@ -83,6 +85,12 @@ class Session:
         token = Token(begun.session_id, self._source.size, part_size)
         self._upload.begun(token.text())
         return token
+
+    def _send(self, token: Token, sent: Callable[[int], None], part: Range) -> None:
+        """Noted at once, so that no part goes twice because another one failed meanwhile."""
+        digests = self._source.send(self._sender(token), part)
+        with self._noting:
+            self._note(token, part, digests, sent)
 
     def _sender(self, token: Token) -> Callable[[Range], bytes]:
         """Sends a part unless Dropbox has it, and gives the digests of its blocks."""
