@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -104,9 +104,12 @@ def wait_for_drain(server: Serving, seconds: float = PATIENCE) -> None:
 
 def keys(client: Any, bucket: str, prefix: str = "") -> set[str]:
     """The keys of all files of a bucket, without the markers of folders."""
+    return {key for key in all_keys(client, bucket, prefix) if not key.endswith("/")}
+
+
+def all_keys(client: Any, bucket: str, prefix: str = "") -> set[str]:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    found = {entry["Key"] for page in pages for entry in page.get("Contents", [])}
-    return {key for key in found if not key.endswith("/")}
+    return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
 
 
 def contents(client: Any, bucket: str, prefix: str = "") -> dict[str, bytes]:
@@ -123,3 +126,17 @@ def unfinished_uploads(client: Any, bucket: str) -> list[Any]:
     """Multipart uploads that nobody has completed or aborted."""
     found: list[Any] = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     return found
+
+
+def empty_folders(client: Any, bucket: str) -> list[str]:
+    """What a listing by folders shows that nothing is in: SeaweedFS keeps such ones."""
+    held = all_keys(client, bucket)
+
+    def folders(prefix: str = "") -> Iterator[str]:
+        listing = client.get_paginator("list_objects_v2")
+        for page in listing.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
+            for folder in page.get("CommonPrefixes", []):
+                yield folder["Prefix"]
+                yield from folders(folder["Prefix"])
+
+    return [folder for folder in folders() if not any(key.startswith(folder) for key in held)]

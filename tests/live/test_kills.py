@@ -22,6 +22,7 @@ from tests.live.careful_client import Client, HalfAnsweredError
 from tests.live.drive import (
     cache_of,
     contents,
+    empty_folders,
     eventually,
     evidence,
     get,
@@ -76,8 +77,9 @@ class Bucket:
         return contents(self._client, self._name)
 
     def is_clean(self) -> bool:
-        """Whether no upload is unfinished."""
-        return not unfinished_uploads(self._client, self._name)
+        """Whether no upload is unfinished, and no folder kept that nothing is in."""
+        place = self._client, self._name
+        return not unfinished_uploads(*place) and not empty_folders(*place)
 
 
 class DropboxFolder:

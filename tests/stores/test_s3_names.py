@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from davfusion.stores import paths
 from davfusion.stores.s3 import S3Store
 from davfusion.stores.s3.listing import PROBE, Entry, Keys, Oddities, Page, Walk, children
-from davfusion.stores.s3.tree import upwards
 from davfusion.stores.s3.upload import MAX_PART, MAX_PARTS, MIB, MIN_PART, ranges
 from davfusion.stores.source import UNTOLD
 from davfusion.stores.store import (
@@ -305,10 +304,3 @@ def test_the_longest_key(store: S3Store, s3_client: Any, bucket: str) -> None:
     store.create_directory(path)
     assert s3_client.head_object(Bucket=bucket, Key=f"share{path}/")
     store.delete(path, is_dir=True)
-
-
-def test_folders_go_after_what_is_in_them() -> None:
-    keys = {"dst/old/", "dst/old/deep/", "dst/old/deep/file", "dst/file"}
-    *files, deep, old = upwards(keys)
-    assert set(files) == {"dst/old/deep/file", "dst/file"}
-    assert (deep, old) == ("dst/old/deep/", "dst/old/")

@@ -1,6 +1,6 @@
 """RetryingStore over S3Store when the service fails in the middle: nothing is lost."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from davfusion.stores.store import (
     ABSENT,
     ConflictError,
     PartialFailureError,
+    Store,
     StoreAccessError,
     StoreAutorizationError,
     TransientStoreError,
@@ -103,6 +104,41 @@ def test_a_deleted_tree(
     store.delete("/src", is_dir=True)
     require_used(s3_proxy)
     assert contents(store, "/") == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda store: store.delete("/src", is_dir=True), {"dst/", "dst/old/", "dst/old/deep/"}),
+        (lambda store: store.move("/src", "/new"), {"dst/", "dst/old/", "dst/old/deep/", "new/"}),
+        (lambda store: store.duplicate("/src", "/dst"), {"dst/", "src/"}),
+    ],
+    ids=["delete", "move", "duplicate"],
+)
+def test_no_empty_folder_stays_where_nobody_looks_for_them(
+    store: RetryingStore,
+    s3_client: Any,
+    s3_proxy: Any,
+    bucket: str,
+    change: Callable[[Store], None],
+    left: set[str],
+) -> None:
+    """As when the process is killed: SeaweedFS keeps folders without markers."""
+    for key in ("src/new", "dst/old/deep/file"):
+        s3_client.put_object(Bucket=bucket, Key=f"p/{key}")
+    s3_proxy.rules = [{"match": "max-keys=10&delimiter", "action": "status"}]
+    with pytest.raises(StoreAccessError):
+        change(store)
+    require_used(s3_proxy)
+    assert shown_folders(s3_client, bucket, "p/") == left
+
+
+def shown_folders(client: Any, bucket: str, prefix: str) -> set[str]:
+    """Below the prefix, as who goes through them sees them."""
+    listing = client.list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    found = {folder["Prefix"] for folder in listing.get("CommonPrefixes", [])}
+    below = (shown_folders(client, bucket, folder) for folder in found)
+    return {folder.removeprefix("p/") for folder in found.union(*below)}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from davfusion.stores.parallel import run_all
 from davfusion.stores.retry import AnyEffort, once
-from davfusion.stores.s3.client import Connection
+from davfusion.stores.s3.client import Connection, is_aws
 from davfusion.stores.s3.errors import (
     MISSING,
     error_for,
@@ -20,7 +20,7 @@ from davfusion.stores.s3.errors import (
     s3_errors,
     status_of,
 )
-from davfusion.stores.s3.listing import Entry, Page, is_possible
+from davfusion.stores.s3.listing import Entry, Page, folders_below, is_possible
 from davfusion.stores.s3.pages import page_of
 from davfusion.stores.store import StoreAccessError, TransientStoreError
 
@@ -220,6 +220,24 @@ class Bucket:
                 raise error
         return failures
 
+    def delete_upwards(self, keys: Iterable[str]) -> Failures:
+        """As delete_all, a folder right after the last key in it.
+
+        So SeaweedFS keeps no folder, which some listings show and others do not, should this be
+        all that happens.
+        """
+        return self.delete_all(sorted(keys, reverse=True))
+
+    def kept_folders(self, prefix: str, keys: Collection[str]) -> set[str]:
+        """Folders at and below `prefix` that the server may keep when `keys` in them have gone.
+
+        SeaweedFS and MinIO do; AWS does not, and in a bucket with versions it would note each as
+        deleted.
+        """
+        if not keys or is_aws(self.client.meta.endpoint_url):
+            return set()
+        return {prefix} | folders_below(prefix, keys)
+
     def delete_tree(self, prefix: str) -> Failures:
         """Remove every key that begins with `prefix`; what failed, and why.
 
@@ -228,7 +246,8 @@ class Bucket:
         failures: Failures = {}
         try:
             for page in self.pages(prefix):
-                failures |= self.delete_all(entry.key for entry in page.entries)
+                keys = {entry.key for entry in page.entries}
+                failures |= self.delete_upwards(keys | self.kept_folders(prefix, keys))
             if not failures:
                 self.sweep(prefix)
         except StoreAccessError as error:

@@ -108,7 +108,8 @@ def _wants_path_style(settings: ClientSettings) -> bool:
     return bool(foreign_host(settings))
 
 
-def _is_aws(url: str) -> bool:
+def is_aws(url: str) -> bool:
+    """Whether a service at `url` is AWS's own."""
     return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
@@ -138,7 +139,7 @@ def _foreign_host(settings: ClientSettings, _environment: frozenset[tuple[str, s
         return ""
     with closing(client):
         url = str(client.meta.endpoint_url)
-    return "" if _is_aws(url) else urlsplit(url).netloc.rpartition("@")[2]
+    return "" if is_aws(url) else urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _config(settings: ClientSettings) -> Config:

@@ -91,6 +91,12 @@ def is_folder_key(entry: Entry) -> bool:
     return entry.size == 0 and entry.key.endswith(FOLDER_SUFFIX)
 
 
+def folders_below(prefix: str, keys: Iterable[str]) -> set[str]:
+    """The folders below `prefix` that the keys, which begin with it, lie in."""
+    start = len(prefix)
+    return {key[: end + 1] for key in keys for end in range(start, len(key)) if key[end] == "/"}
+
+
 class Oddities:
     """Keys that are no paths of ours are passed over, with one warning for each store."""
 

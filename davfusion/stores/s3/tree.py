@@ -1,6 +1,6 @@
 """Copying and moving below a prefix, many keys at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 from davfusion.stores.parallel import run_all
 from davfusion.stores.s3.bucket import Bucket, Failures
 from davfusion.stores.s3.copy import Copier
-from davfusion.stores.s3.listing import Entry, Keys
+from davfusion.stores.s3.listing import Entry, Keys, folders_below
 from davfusion.stores.s3.look import Found
 from davfusion.stores.store import ConflictError, PartialFailureError, StoreAccessError
 
@@ -48,9 +48,11 @@ class TreeCopy:
             if not self.copied and not self.failures:
                 self.bucket.mark(self.dst)
         if not self.failures:
-            self.failures |= self.bucket.delete_all(upwards(left_over - {self.dst}))
+            standing = {self.dst} | folders_below(self.dst, map(self._target, self.copied))
+            kept = self.bucket.kept_folders(self.dst, left_over) - standing
+            self.failures |= self.bucket.delete_upwards(left_over - {self.dst} | kept)
             with self.noting():
-                self._sweep(left_over)
+                self._sweep(left_over, standing)
 
     def delete_copied(self) -> None:
         """Remove from the source exactly what was copied, unless some of it has changed since."""
@@ -60,7 +62,8 @@ class TreeCopy:
                     self.failures[key] = ConflictError(f"{key} was changed while it was moved")
         if self.failures:
             return
-        self.failures |= self.bucket.delete_all(list(self.copied))
+        kept = self.bucket.kept_folders(self.src, self.copied)
+        self.failures |= self.bucket.delete_upwards(kept | set(self.copied))
         if not self.failures:
             with self.noting():
                 self.bucket.sweep(self.src)
@@ -82,19 +85,13 @@ class TreeCopy:
             self.failures |= {marker.key: reason for marker in markers}
             markers.clear()
 
-    def _sweep(self, gone: Iterable[str]) -> None:
+    def _sweep(self, gone: Iterable[str], standing: Set[str]) -> None:
         """Remove the folders of keys that are gone, where the server keeps them empty."""
-        standing = self._folders(map(self._target, self.copied))
         swept = self.dst
-        for folder in sorted(self._folders(gone) - standing):
+        for folder in sorted(folders_below(self.dst, gone) - standing):
             if swept == self.dst or not folder.startswith(swept):
                 self.bucket.sweep(folder)
                 swept = folder
-
-    def _folders(self, keys: Iterable[str]) -> set[str]:
-        """The folders below the destination that the keys lie in."""
-        start = len(self.dst)
-        return {key[: end + 1] for key in keys for end in range(start, len(key)) if key[end] == "/"}
 
     def _copy_all(self, entries: Iterable[Entry]) -> None:
         for entry, done in run_all(self._copy, entries, COPIES_AT_ONCE):
@@ -124,14 +121,6 @@ class TreeCopy:
 
     def _target(self, key: str) -> str:
         return self.dst + key[len(self.src) :]
-
-
-def upwards(keys: Iterable[str]) -> list[str]:
-    """Files, and then folders after those in them.
-
-    So SeaweedFS keeps no folder, which some listings show and others do not, should this be all.
-    """
-    return sorted(keys, key=lambda key: (key.endswith("/"), -key.count("/")))
 
 
 def _is_marker(entry: Entry) -> bool:
