@@ -143,6 +143,11 @@ class Inbox:
         self._buffer.clear()
         self._is_dropping, self.began = True, time.time()
 
+    def end(self) -> None:
+        """Nothing is read any more, and what has come is dropped."""
+        self._buffer.clear()
+        self.is_over, self.began = True, None
+
     def readinto(self, buffer: memoryview, /) -> int:
         """At least one byte, 0 at the end. Raises OSError, and RequestBodyError for a slow body."""
         if not self._buffer:

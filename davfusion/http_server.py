@@ -127,10 +127,14 @@ class _Connection(HTTPConnection):
         return self._is_leaving
 
     def evict(self) -> None:
-        """End it from the selector's thread, which then finds it readable and closes it."""
+        """End it from the selector's thread, which then finds it readable and closes it.
+
+        A request that has come just now is not carried out, for it could not be answered.
+        """
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
-        self.rfile.began, self._last_used = None, time.time()
+        self.rfile.end()
+        self._last_used = time.time()
 
 
 class _TlsAdapter(Adapter):
@@ -254,7 +258,7 @@ class HttpServer(CherootServer):
 
     def _make_room(self) -> None:
         """End the connection whose time is up first, so that idle ones shut out no new one."""
-        if self.can_add_keepalive_connection:
+        if self.can_add_keepalive_connection or not self.ready:
             return
         manager: Any = self._connections  # type: ignore[attr-defined]
         waiting = {conn for _, conn in manager._selector.connections} - {self}

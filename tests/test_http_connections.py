@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -14,6 +15,7 @@ from davfusion.config import HttpServerName
 from davfusion.http_body import Pace, RequestBodyError
 from davfusion.http_server import BACKLOG, HttpServer
 from davfusion.http_threads import THREADS
+from davfusion.memo import Memos
 from tests.http_serving import PATIENCE, Client, Served, chunked, sized
 
 
@@ -141,6 +143,31 @@ def test_those_that_wait_longest_make_room(monkeypatch: pytest.MonkeyPatch) -> N
         assert waiting[1].is_closed()
         assert waiting[3].ask(sized(b"hello", "5")) == 200
     finally:
+        served.stop()
+
+
+def test_a_request_that_cannot_be_answered_any_more_is_not_carried_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a connection that makes room for a new one just as its request comes."""
+    served = Served()
+    go_on = threading.Event()
+    try:
+        waiting, other = served.client(), served.client()
+        assert [each.ask(sized(b"hello", "5")) for each in (waiting, other)] == [200, 200]
+        monkeypatch.setattr(Memos, "recall", lambda *_: go_on.wait(PATIENCE) and None)
+        other.send(sized(b"holds up the thread that watches the connections", "48"))
+        monkeypatch.setattr(HttpServer, "keep_alive_conn_limit", 1)
+        new = served.client()
+        waiting.send(sized(b"too late", "8"))
+        go_on.set()
+        assert other.answer()[0] == 200
+        assert new.ask(sized(b"hello", "5")) == 200
+        with suppress(ConnectionResetError):
+            assert waiting.is_closed()
+        assert b"too late" not in served.application.bodies
+    finally:
+        go_on.set()
         served.stop()
 
 
