@@ -10,11 +10,14 @@ import io
 import logging
 import os
 import socket
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,6 +49,11 @@ _PROBE_SECONDS: Final = 15
 _FOR_EVER: Final = 10**9
 _WATCH_SECONDS: Final = 1.0
 _MOST_LINGERING: Final = 16
+
+_KNOCK: Final = "X-DAVFUSION-KNOCK"
+"""The method of a request that asks for a thread and nothing else."""
+
+_KNOCK_SECONDS: Final = 1.0
 
 _SENT_PIECE: Final = 128 * 1024
 """Bytes; granian keeps up to six pieces for a client that does not read."""
@@ -179,6 +187,8 @@ class GranianServer:
         """Returns when stop() was called and the requests under way have been answered."""
         while not self._has_ended.wait(_WATCH_SECONDS):
             self._awaited.end_late()
+            if self._threads.are_all_taken:
+                self._knock()
         self._loop.close()
         self._listener.close()
 
@@ -190,9 +200,35 @@ class GranianServer:
         """As stop: granian ends no request that is under way, and idle connections at once."""
         self.stop()
 
+    def _knock(self) -> None:
+        """Have granian look how many threads it needs.
+
+        It does so for each request, but may count a thread that has just taken one as idle; then
+        the request waits until there is another. This is another, if this worker takes it; one
+        that shares the socket may do so, and leave it to the next.
+        """
+        connection: HTTPConnection
+        host, port = self._listener.getsockname()[:2]
+        if self._tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection = HTTPSConnection(host, port, timeout=_KNOCK_SECONDS, context=context)
+        else:
+            connection = HTTPConnection(host, port, timeout=_KNOCK_SECONDS)
+        with closing(connection):
+            try:
+                connection.request(_KNOCK, "/")
+                connection.getresponse()
+            except (OSError, HTTPException) as error:  # too many connections, or stopping
+                logger.debug("nobody took the request for a thread: %s", error)
+
     def _handle(self, protocol: Any, environ: "WSGIEnvironment") -> None:
         """Answer one request; in one of granian's threads."""
         self._threads.begin()
+        if environ["REQUEST_METHOD"] == _KNOCK:
+            protocol.response_bytes(204, [], b"")
+            self._threads.end(may_rest=True)
+            return
         source = Source(environ.pop("wsgi.input"), protocol, self._awaited)
         body: Body | None = None
         is_unread = True

@@ -34,6 +34,7 @@ class Threads:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._all: set[int] = set()
+        self._answering: set[int] = set()
         self._resting = 0
         self._waiting = 0
         self._needed = threading.Semaphore(0)
@@ -43,12 +44,19 @@ class Threads:
         """Those that work, or are with granian for the next request."""
         return len(self._all) - self._resting - self._waiting
 
+    @property
+    def are_all_taken(self) -> bool:
+        """Whether none is with granian for the next request, though there may be more."""
+        return 0 < len(self._answering) == len(self._all) < THREADS
+
     def begin(self) -> None:
         """The calling thread has taken a request."""
+        self._answering.add(threading.get_ident())
         self._all.add(threading.get_ident())
 
     def end(self, *, may_rest: bool) -> None:
         """It has answered. Returns when it is to take another request."""
+        self._answering.discard(threading.get_ident())
         with self._lock:
             if self._free <= MOST or not may_rest:
                 return

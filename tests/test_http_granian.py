@@ -2,15 +2,19 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from davfusion import http_granian
 from davfusion.access_log import AccessLog
 from davfusion.http_waiting import LEAST, MOST, THREADS, Threads
 from davfusion.memo import REPEATABLE, Memo, Repeatable, Validity
+from davfusion.server import TlsFiles
 from tests.http_serving import PATIENCE, Client, Recorder, Served, sized
 
 if TYPE_CHECKING:
@@ -189,6 +193,38 @@ def test_threads_that_rest_serve_others_than_slow_clients() -> None:
         for client in clients[: 2 * MOST]:
             client.send(sized(b"he", "5"))
         assert served.client().ask(sized(b"hello", "5")) == 200
+    finally:
+        served.stop()
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+def test_a_thread_is_asked_for_while_all_are_taken(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, has_tls: bool
+) -> None:
+    """granian may have overlooked a request; it looks again when another comes."""
+    asked = []
+    answer_of = HTTPConnection.getresponse
+
+    def noted(connection: HTTPConnection) -> None:
+        asked.append(answer_of(connection).status)
+
+    monkeypatch.setattr(HTTPConnection, "getresponse", noted)
+    monkeypatch.setattr(http_granian, "_WATCH_SECONDS", 0.02)
+    served = Served(name="granian", tls=TlsFiles(*certificate) if has_tls else None)
+    try:
+        client = served.client()
+        give_up = time.monotonic() + PATIENCE
+        client.send(sized(b"he", "5"))
+        while not asked:
+            assert time.monotonic() < give_up
+        assert client.ask(b"llo") == 200
+        enough = len(asked)
+        client.send(sized(b"he", "5"))
+        time.sleep(0.2)  # the other thread is still there
+        assert client.ask(b"llo") == 200
+        assert len(asked) == enough
+        assert {*asked} == {204}
+        assert [seen["REQUEST_METHOD"] for seen in served.application.environs] == ["PUT", "PUT"]
     finally:
         served.stop()
 
