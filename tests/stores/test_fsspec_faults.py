@@ -55,7 +55,6 @@ def test_an_upload_whose_connection_breaks_leaves_the_old_file(
     assert sftp_store.get_file("/file") == b"new"
 
 
-@pytest.mark.filterwarnings("ignore:Exception in thread.*_prefetch_thread")  # ends with the session
 def test_a_download_goes_on_over_a_new_connection(
     sftp_server: SftpServer, sftp_store: FsspecStore
 ) -> None:
@@ -65,9 +64,27 @@ def test_a_download_goes_on_over_a_new_connection(
         begun = stream.read(100_000)
         end_sessions(sftp_server.process)
         assert begun + stream.read() == LARGE * 4
-    for thread in threading.enumerate():
-        if "_prefetch_thread" in thread.name:
-            thread.join(60)
+
+
+def test_who_reads_ahead_over_a_connection_that_breaks_says_nothing(
+    sftp_server: SftpServer, sftp_store: FsspecStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread of paramiko's, whose error would go to the log; the reader gets one, too."""
+    threads = []
+    ask = paramiko.SFTPFile._prefetch_thread  # type: ignore[attr-defined]
+
+    def late(*windows: object) -> None:
+        threads.append(threading.current_thread())
+        end_sessions(sftp_server.process)
+        ask(*windows)
+
+    put(sftp_store, "/file", LARGE * 4)
+    monkeypatch.setattr(paramiko.SFTPFile, "_prefetch_thread", late)
+    with sftp_store.open_read("/file") as stream, pytest.raises(TransientStoreError):
+        stream.read()
+    for thread in threads:
+        thread.join(60)
+    assert threads
 
 
 def test_a_session_that_has_ended_is_not_reached() -> None:

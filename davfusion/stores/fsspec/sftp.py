@@ -4,6 +4,7 @@ Host keys are checked against known_hosts, reads and writes are pipelined, and a
 what it leads to.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from stat import S_ISDIR, S_ISLNK, S_ISREG
@@ -20,6 +21,8 @@ from davfusion.stores.store import (
     ReadableStream,
     StoreAutorizationError,
 )
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT: Final = 30.0
 """Seconds without an answer."""
@@ -166,6 +169,7 @@ class _Pipelined:
         self._at = self._asked = offset
         self._end = end
         file.seek(offset)
+        file._prefetch_thread = _until_it_breaks(file._prefetch_thread)  # type: ignore[attr-defined]
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
@@ -189,6 +193,21 @@ class _Pipelined:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _until_it_breaks(ask: Callable[..., None]) -> Callable[..., None]:
+    """What paramiko runs in a thread of its own: nobody could catch what it raises there.
+
+    Who reads notices a connection that has broken, too; who has closed the file need not know.
+    """
+
+    def quiet(*windows: Any) -> None:
+        try:
+            ask(*windows)
+        except (EOFError, OSError, paramiko.SSHException) as error:
+            logger.debug("reading ahead ended: %s", error or type(error).__name__)
+
+    return quiet
 
 
 def _metadata(status: paramiko.SFTPAttributes, path: str) -> Metadata:
