@@ -218,6 +218,13 @@ class HttpServer(CherootServer):
         else:
             super().process_conn(conn)
 
+    def put_conn(self, conn: _Connection) -> None:
+        """As cheroot's, but stop() may close the selector meanwhile."""
+        try:
+            super().put_conn(conn)
+        except ValueError:
+            conn.close()
+
     def _repeat(self, conn: _Connection) -> bool:
         """Answer at once what has been answered before; whether there is nothing left to do."""
         question = conn.rfile.look()

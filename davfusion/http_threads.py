@@ -68,4 +68,7 @@ class Threads(ThreadPool):
                 if self._spare > 0 and threading.current_thread() in self._threads:
                     self._threads.remove(threading.current_thread())
                     return _END
-        return self._queue.get()
+        taken = self._queue.get()
+        if taken is _END:  # of stop(), for each thread there was; some may have come since
+            self._queue.put(_END)
+        return taken

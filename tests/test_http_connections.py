@@ -1,5 +1,6 @@
 """Connections that wait, trickle or are many: none of them holds up the others."""
 
+import logging
 import socket
 import struct
 import sys
@@ -9,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from cheroot.connections import ConnectionManager
 
 from davfusion import http_granian, http_server, http_waiting
 from davfusion.config import HttpServerName
 from davfusion.http_body import Pace, RequestBodyError
+from davfusion.http_inbox import Inbox
 from davfusion.http_server import BACKLOG, HttpServer
-from davfusion.http_threads import THREADS
+from davfusion.http_threads import THREADS, Threads
 from davfusion.memo import Memos
 from tests.http_serving import PATIENCE, Client, Served, chunked, sized
 
@@ -169,6 +172,45 @@ def test_a_request_that_cannot_be_answered_any_more_is_not_carried_out(
     finally:
         go_on.set()
         served.stop()
+
+
+def test_a_thread_that_comes_while_the_server_stops_ends_too() -> None:
+    served = Served()
+    threads: Threads = vars(served)["_server"].requests
+    late = threads._spawn_worker()
+    served.stop()
+    late.join(PATIENCE)
+    assert not late.is_alive()
+
+
+def test_a_server_may_stop_while_a_connection_is_put_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_back, is_closed = threading.Event(), threading.Event()
+    look, close = Inbox.has_data, ConnectionManager.close
+
+    def looks_late(inbox: Inbox) -> bool:
+        if threading.current_thread().name.startswith("CP Server"):
+            is_back.set()
+            is_closed.wait(PATIENCE)
+        return look(inbox)
+
+    def notes(connections: ConnectionManager) -> None:
+        close(connections)
+        is_closed.set()
+
+    monkeypatch.setattr(Inbox, "has_data", looks_late)
+    monkeypatch.setattr(ConnectionManager, "close", notes)
+    served = Served()
+    try:
+        client = served.client()
+        assert client.ask(sized(b"hello", "5")) == 200
+        assert is_back.wait(PATIENCE)
+        vars(served)["_server"].stop()  # while the client is still there
+        assert client.is_closed()
+    finally:
+        served.stop()
+    assert not [said for said in caplog.records if said.levelno > logging.INFO]
 
 
 def test_a_refused_body_that_trickles_holds_no_thread(server: Served, client: Client) -> None:
