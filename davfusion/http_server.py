@@ -248,7 +248,10 @@ class HttpServer(CherootServer):
         One that is kept, since its last answer had begun before, has RETIRE_SECONDS for it.
         """
         self.is_leaving = True
-        self._connections._selector.unregister(self._listener.fileno())  # type: ignore[attr-defined]
+        try:
+            self._connections._selector.unregister(self._listener.fileno())  # type: ignore[attr-defined]
+        except (KeyError, ValueError):  # stop() has closed them
+            return
         until = time.monotonic() + RETIRE_SECONDS
         while time.monotonic() < until:
             time.sleep(_RETIRE_POLL)

@@ -16,7 +16,7 @@ from davfusion import http_granian, http_server, http_waiting
 from davfusion.config import HttpServerName
 from davfusion.http_body import Pace, RequestBodyError
 from davfusion.http_inbox import Inbox
-from davfusion.http_server import BACKLOG, HttpServer
+from davfusion.http_server import BACKLOG, RETIRE_SECONDS, HttpServer
 from davfusion.http_threads import THREADS, Threads
 from davfusion.memo import Memos
 from tests.http_serving import PATIENCE, Client, Served, chunked, sized
@@ -181,6 +181,15 @@ def test_a_thread_that_comes_while_the_server_stops_ends_too() -> None:
     served.stop()
     late.join(PATIENCE)
     assert not late.is_alive()
+
+
+def test_a_server_that_has_stopped_may_be_told_to_retire(http_name: HttpServerName) -> None:
+    """Both orders may come at once, and threads take them in any order."""
+    served = Served(name=http_name)
+    served.stop()
+    start = time.monotonic()
+    vars(served)["_server"].retire()
+    assert time.monotonic() - start < RETIRE_SECONDS
 
 
 def test_a_server_may_stop_while_a_connection_is_put_back(
