@@ -116,10 +116,8 @@ def serving(*arguments: object) -> Iterator[Serving]:
         process.communicate()
 
 
-def test_help_and_version_come_at_once() -> None:
-    start = time.monotonic()
+def test_help_and_version_load_no_more_than_they_need() -> None:
     assert "--write-back-delay" in run("serve", "--help").stdout
-    assert time.monotonic() - start < 1  # 0.06 s on a machine at rest
     assert re.search(r"\d+\.\d+\.\d+", run("--version").stdout)
     loaded = "import sys, davfusion.cli; print({'boto3', 'wsgidav', 'cheroot'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", loaded], capture_output=True, check=True)

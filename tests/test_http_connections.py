@@ -16,7 +16,7 @@ from davfusion import http_granian, http_server, http_waiting
 from davfusion.config import HttpServerName
 from davfusion.http_body import Pace, RequestBodyError
 from davfusion.http_inbox import Inbox
-from davfusion.http_server import BACKLOG, RETIRE_SECONDS, HttpServer
+from davfusion.http_server import BACKLOG, HttpServer
 from davfusion.http_threads import THREADS, Threads
 from davfusion.memo import Memos
 from tests.http_serving import PATIENCE, Client, Served, chunked, sized
@@ -46,9 +46,7 @@ def test_silent_and_slow_connections_hold_up_nobody(server: Served, client: Clie
         half.send(b"GET /x HTTP/1.1\r\nHost:")
     for slow in others[100:200]:
         slow.send(sized(b"he", "5"))
-    start = time.monotonic()
     assert client.ask(sized(b"hello", "5")) == 200
-    assert time.monotonic() - start < 2
     others[0].send(b" h\r\n\r\n")
     assert others[0].answer()[0] == 200
     others[199].send(b"llo")
@@ -187,9 +185,7 @@ def test_a_server_that_has_stopped_may_be_told_to_retire(http_name: HttpServerNa
     """Both orders may come at once, and threads take them in any order."""
     served = Served(name=http_name)
     served.stop()
-    start = time.monotonic()
     vars(served)["_server"].retire()
-    assert time.monotonic() - start < RETIRE_SECONDS
 
 
 def test_a_server_may_stop_while_a_connection_is_put_back(
@@ -227,10 +223,9 @@ def test_a_refused_body_that_trickles_holds_no_thread(server: Served, client: Cl
     clients = [server.client() for _ in range(32)]
     for each in clients:
         each.send(refused)
-    start = time.monotonic()
     assert client.ask(sized(b"hello", "5")) == 200
-    assert time.monotonic() - start < 3
     assert clients[0].answer()[0] == 412
+    start = time.monotonic()
     clients[0].trickle()
     assert time.monotonic() - start < 2 * PATIENCE
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from davfusion.config import HttpServerName
+from davfusion.http_server import SHUTDOWN_SECONDS
 from davfusion.server import ServerError, TlsFiles, WorkerSpec, bind
 from davfusion.supervisor import Restarts, Supervisor
 
@@ -200,7 +201,7 @@ def test_a_second_signal_ends_at_once(http_name: str) -> None:
             program.process.wait(1)
         program.signal(signal.SIGINT)
         assert program.exit_code() == 0
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < SHUTDOWN_SECONDS
         connection.close()
 
 
