@@ -205,7 +205,7 @@ def _until_it_breaks(ask: Callable[..., None]) -> Callable[..., None]:
         try:
             ask(*windows)
         except (EOFError, OSError, paramiko.SSHException) as error:
-            logger.debug("reading ahead ended: %s", error or type(error).__name__)
+            logger.debug("reading ahead ended: %r", error)
 
     return quiet
 
